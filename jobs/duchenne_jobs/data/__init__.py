@@ -1,0 +1,99 @@
+"""The data room: datasets as checked Arrow shards, their ingesters, and subject-exclusive folds.
+
+Belongs here: reading, writing and checking rows, and who is in which fold. Does not belong here: batches, tensors and
+augmentation (they belong to training). Everything is imported on first use, so that `import duchenne_jobs.data` stays
+light: the command line asks this package about folds without paying for Arrow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from duchenne_jobs.data.builtin import builtin_subject_count, builtin_tasks, materialise
+    from duchenne_jobs.data.contact import save_contact_sheet
+    from duchenne_jobs.data.dataset import Dataset, open_dataset
+    from duchenne_jobs.data.errors import DatasetError, FoldError, LeakError
+    from duchenne_jobs.data.folds import Fold, FoldPlan, InnerFold, check_rows, make_folds
+    from duchenne_jobs.data.ingesters import INGESTERS, ingest
+    from duchenne_jobs.data.manifest import Description, LandmarkScheme, Manifest, Shard
+    from duchenne_jobs.data.protocol import Protocol, load_protocol
+    from duchenne_jobs.data.show import DatasetSummary, TaskSummary, save_label_figure, summary
+    from duchenne_jobs.data.toy import toy_dataset
+    from duchenne_jobs.data.writer import DatasetWriter
+
+_HOME_OF = {
+    "builtin_subject_count": "builtin",
+    "builtin_tasks": "builtin",
+    "materialise": "builtin",
+    "save_contact_sheet": "contact",
+    "Dataset": "dataset",
+    "open_dataset": "dataset",
+    "DatasetError": "errors",
+    "FoldError": "errors",
+    "LeakError": "errors",
+    "Fold": "folds",
+    "FoldPlan": "folds",
+    "InnerFold": "folds",
+    "check_rows": "folds",
+    "make_folds": "folds",
+    "INGESTERS": "ingesters",
+    "ingest": "ingesters",
+    "Description": "manifest",
+    "LandmarkScheme": "manifest",
+    "Manifest": "manifest",
+    "Shard": "manifest",
+    "Protocol": "protocol",
+    "load_protocol": "protocol",
+    "DatasetSummary": "show",
+    "TaskSummary": "show",
+    "save_label_figure": "show",
+    "summary": "show",
+    "toy_dataset": "toy",
+    "DatasetWriter": "writer",
+}
+
+__all__ = [
+    "INGESTERS",
+    "Dataset",
+    "DatasetError",
+    "DatasetSummary",
+    "DatasetWriter",
+    "Description",
+    "Fold",
+    "FoldError",
+    "FoldPlan",
+    "InnerFold",
+    "LandmarkScheme",
+    "LeakError",
+    "Manifest",
+    "Protocol",
+    "Shard",
+    "TaskSummary",
+    "builtin_subject_count",
+    "builtin_tasks",
+    "check_rows",
+    "ingest",
+    "load_protocol",
+    "make_folds",
+    "materialise",
+    "open_dataset",
+    "save_contact_sheet",
+    "save_label_figure",
+    "summary",
+    "toy_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module that holds `name` on first use, and remember the result."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,69 @@
+"""The loss of one task and one row: weighted cross-entropy plus Dice (Tallec 2023, eq. 2.39 and 2.40).
+
+Shapes: B batch, M orders, T tasks. Signs: losses are minimised (2.5, 2.8 and 2.12 drop the minus).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+DICE_EPSILON = 1.0
+
+
+def inverse_frequency_weights(frequency: Tensor, rows: int) -> Tensor:
+    """w^t proportional to 1 / f^t with mean 1 over tasks (Tallec 2023, eq. 2.39 and 4.4.2).
+
+    Args:
+        frequency: (T,) share of positive labels.
+        rows: number of known labels behind it; a task without a positive counts as if it had half a one.
+
+    Returns:
+        (T,) weights that average 1, so that the learning rate keeps its meaning.
+    """
+    inverse = 1.0 / frequency.clamp(min=0.5 / max(rows, 1))
+    return inverse * (len(inverse) / inverse.sum())
+
+
+@dataclass(frozen=True)
+class TaskLoss:
+    """`sum_t w^t (BCE + dice * DICE)` of logits, summed over the known tasks.
+
+    Attributes:
+        weights: (T,) task weights, or None for ones.
+        dice: coefficient lambda of the Dice term.
+    """
+
+    weights: Tensor | None
+    dice: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the bare negative log-likelihood, which the recurrence computes in one op."""
+        return self.weights is None and self.dice == 0.0
+
+    def __call__(self, logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        """Loss summed over tasks.
+
+        Args:
+            logits: (B, T) or (B, M, T).
+            targets: (B, T) soft labels in [0, 1].
+            mask: (B, T) bool, False where the label is unknown.
+
+        Returns:
+            (B,) or (B, M).
+        """
+        if logits.dim() == 3:
+            targets, mask = targets[:, None, :], mask[:, None, :]
+        targets = targets.to(logits.dtype).expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        if self.dice > 0:
+            p = torch.sigmoid(logits)
+            overlap = 2 * targets * p + DICE_EPSILON
+            loss = loss + self.dice * (1 - overlap / (targets.square() + p.square() + DICE_EPSILON))
+        if self.weights is not None:
+            loss = loss * self.weights.to(loss.dtype)
+        return (loss * mask).sum(dim=-1)

@@ -1,0 +1,45 @@
+"""Encoders: inputs to the hidden state that heads and recurrences start from.
+
+Shapes: B batch, F features, W width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from duchenne_jobs.config import EncoderConfig
+from duchenne_jobs.models.network import TrainingStatistics
+
+
+class FeatureEncoder(nn.Module):
+    """Standardisation and dense ReLU layers on tabular features (Tallec 2023, 2.5.1)."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: EncoderConfig, statistics: TrainingStatistics) -> None:
+        super().__init__()
+        self.register_buffer("mean", statistics.feature_mean)
+        self.register_buffer("scale", statistics.feature_scale)
+        layers: list[nn.Module] = []
+        width = len(statistics.feature_mean)
+        for _ in range(config.layers):
+            layers += [nn.Linear(width, config.width), nn.ReLU()]
+            if config.dropout > 0:
+                layers.append(nn.Dropout(config.dropout))
+            width = config.width
+        self.layers = nn.Sequential(*layers)
+        self.width = width
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, F) -> (B, W)."""
+        encoded: Tensor = self.layers((inputs - self.mean) / self.scale)
+        return encoded
+
+
+def build_encoder(config: EncoderConfig, statistics: TrainingStatistics, out_width: int | None = None) -> nn.Module:
+    """The encoder that a config names, projected to `out_width` where that differs from its own width."""
+    encoder = FeatureEncoder(config, statistics)
+    if out_width is None or out_width == encoder.width:
+        return encoder
+    return nn.Sequential(encoder, nn.Linear(encoder.width, out_width))

@@ -1,0 +1,82 @@
+"""What every multi-task network offers to the training loop.
+
+Shapes: B batch, F features, T tasks, H hidden.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from duchenne_jobs.losses import TaskLoss
+
+
+@dataclass(frozen=True)
+class TrainingStatistics:
+    """What a network may know of its training rows before it sees them.
+
+    Attributes:
+        feature_mean, feature_scale: (F,) mean and standard deviation of each feature (scale 1 where it is constant).
+        frequency: (T,) share of positives among the known labels of each task.
+        rows: number of training rows.
+    """
+
+    feature_mean: Tensor
+    feature_scale: Tensor
+    frequency: Tensor
+    rows: int
+
+    @classmethod
+    def of(cls, features: Tensor, labels: Tensor) -> TrainingStatistics:
+        """Measure (N, F) features and (N, T) labels in {-1, 0, 1}; -1 is unknown and does not count."""
+        scale = features.std(dim=0, correction=0)
+        known = (labels >= 0).sum(dim=0)
+        positives = (labels == 1).sum(dim=0)
+        return cls(
+            feature_mean=features.mean(dim=0),
+            feature_scale=torch.where(scale > 0, scale, torch.ones_like(scale)),
+            frequency=positives / known.clamp(min=1),
+            rows=len(features),
+        )
+
+    def bias(self) -> Tensor:
+        """(T,) output biases `log(f / (1 - f))` (Tallec 2023, eq. 2.38).
+
+        A task without positives (or negatives) is taken as if it had half a one, which keeps the bias finite.
+        """
+        floor = 0.5 / max(self.rows, 1)
+        return torch.logit(self.frequency.clamp(min=floor, max=1 - floor))
+
+
+class MultiTaskNetwork(nn.Module, ABC):
+    """A network of T binary tasks that states its own loss and its own marginal predictions."""
+
+    @abstractmethod
+    def example_losses(self, inputs: Tensor, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
+        """Loss of each row.
+
+        Args:
+            inputs: (B, F).
+            labels: (B, T) hard labels in {0, 1}, 0 where unknown: what a recurrence is conditioned on.
+            targets: (B, T) smoothed labels in [0, 1].
+            mask: (B, T) bool, False where unknown.
+            loss: the terms to sum over tasks.
+
+        Returns:
+            (B,) losses.
+        """
+
+    @abstractmethod
+    def predict(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T) marginal probabilities p(y^t = 1 | x). Sampling models draw from `generator`."""
+
+    def order_parameters(self) -> list[nn.Parameter]:
+        """Parameters that an order selector's own optimiser trains; none for most networks."""
+        return []
+
+    def soft_order(self) -> Tensor | None:
+        """(T, T) soft order matrix, row = time step, column = task (Tallec 2023, eq. 2.20); None without orders."""
+        return None

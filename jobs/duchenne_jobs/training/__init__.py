@@ -1,0 +1,13 @@
+"""Training of one fold job, segment by segment: `FoldJob` says what, `FoldJobRunner` does it on a worker."""
+
+from duchenne_jobs.training.job import (
+    FoldJob,
+    FoldsRequest,
+    JobContext,
+    JobFailed,
+    JobKey,
+    JobStopped,
+    SegmentResult,
+)
+
+__all__ = ["FoldJob", "FoldsRequest", "JobContext", "JobFailed", "JobKey", "JobStopped", "SegmentResult"]

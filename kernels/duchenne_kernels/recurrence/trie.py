@@ -1,0 +1,177 @@
+"""The prefix trie of an order set: under teacher forcing, orders that begin alike share the states of that beginning.
+
+A node at depth t stands for one distinct prefix of t + 1 cells. The nodes of a level are sorted by cell, so that a level is
+one matmul per cell over contiguous rows. Per-example subsets of orders ("active") give rows that stand for (node, example)
+pairs instead of whole batches; both cases are a `Plan`.
+
+Shapes: B batch, M orders, K active orders, C cells, N nodes (or rows) of a level, S examples a row.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from weakref import ref
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from duchenne_kernels.recurrence.validation import check_permutations
+
+CACHED_ORDER_SETS = 64
+
+
+@dataclass(frozen=True)
+class Level:
+    """The nodes of one depth, sorted by cell, then by parent."""
+
+    cell: Tensor  # (N,) int64: the cell that runs at the node
+    parent: Tensor  # (N,) int64: index of the parent within the level above; 0 at depth 0
+    fed: Tensor  # (N,) int64: the cell whose labels are fed, i.e. the parent's; -1 at depth 0
+    groups: tuple[tuple[int, int, int], ...]  # (cell, begin, end): runs of nodes of one cell
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Levels 0..C-1 and, for each order, the node that it visits at each depth."""
+
+    levels: tuple[Level, ...]
+    path: Tensor  # (M, C) int64: index within the level of the node that order m visits at depth t
+
+    @property
+    def num_nodes(self) -> int:
+        return sum(level.cell.numel() for level in self.levels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a CPU backend walks: a level's N rows each hold S examples, (N, S, H) states.
+
+    S = B and a row is a node when every example runs every order; S = 1 and a row is a (node, example) pair otherwise.
+    """
+
+    levels: tuple[Level, ...]
+    examples: tuple[Tensor, ...] | None  # per level (N,) int64: the example of a row, where S = 1
+    path: Tensor  # (M, C), or (B, K, C): row within the level that an order visits at depth t
+    cells: Tensor  # (M, C), or (B, K, C): the cell that runs there
+    offsets: tuple[int, ...]  # C + 1 row offsets of the levels
+
+    def output_rows(self) -> Tensor:
+        """Global row that computes each cell of each order, in cell order: same shape as `path`."""
+        starts = torch.tensor(self.offsets[:-1], dtype=torch.int64)
+        return torch.empty_like(self.path).scatter_(-1, self.cells, self.path + starts)
+
+
+def _groups(cell: np.ndarray) -> tuple[tuple[int, int, int], ...]:
+    """Runs of equal values of a sorted array, as (value, begin, end)."""
+    begins = np.flatnonzero(np.diff(cell, prepend=-1))
+    ends = np.append(begins[1:], cell.size)
+    return tuple((int(cell[begin]), int(begin), int(end)) for begin, end in zip(begins, ends, strict=True))
+
+
+def build_trie(orders: Tensor) -> Trie:
+    """The trie of `orders` (M, C), each row a permutation. O(M C log M)."""
+    array = orders.detach().cpu().numpy()
+    count, depth = array.shape
+    above = np.zeros(count, dtype=np.int64)  # node of each order in the level above
+    parents = 1
+    above_cell = np.full(1, -1, dtype=np.int64)
+    levels, path = [], np.empty((count, depth), dtype=np.int64)
+    for step in range(depth):
+        keys, nodes = np.unique(array[:, step] * parents + above, return_inverse=True)
+        cell, parent = np.divmod(keys, parents)
+        levels.append(_level(cell, parent, above_cell[parent]))
+        above, parents, above_cell = nodes.reshape(-1), keys.size, cell
+        path[:, step] = above
+    return Trie(tuple(levels), torch.from_numpy(path))
+
+
+def _level(cell: np.ndarray, parent: np.ndarray, fed: np.ndarray) -> Level:
+    return Level(torch.from_numpy(cell), torch.from_numpy(parent), torch.from_numpy(fed), _groups(cell))
+
+
+class _Cache:
+    """The last order sets and their plans: a model calls with the same orders at every step.
+
+    Found by the tensor itself first (no copy from a GPU, no hashing), then by content. Permutations are checked when an
+    order set is first seen.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._by_content: OrderedDict[tuple[tuple[int, ...], bytes], tuple[Trie, Plan]] = OrderedDict()
+        self._by_tensor: OrderedDict[int, tuple[ref[Tensor], int, tuple[Trie, Plan]]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, orders: Tensor) -> tuple[Trie, Plan]:
+        version = -1 if orders.is_inference() else orders._version  # in-place edits count it up
+        with self._lock:
+            known = self._by_tensor.get(id(orders))
+            if known is not None and known[0]() is orders and known[1] == version >= 0:
+                return known[2]
+        values = orders.detach().cpu().contiguous()
+        key = (tuple(values.shape), values.numpy().tobytes())
+        with self._lock:
+            entry = self._by_content.get(key)
+        if entry is None:
+            check_permutations(values)
+            trie = build_trie(values)
+            entry = (trie, _full_plan(trie, values))
+        with self._lock:
+            self._by_content[key] = entry
+            self._by_content.move_to_end(key)
+            self._by_tensor[id(orders)] = (ref(orders), version, entry)
+            self._by_tensor.move_to_end(id(orders))
+            for table in (self._by_content, self._by_tensor):
+                while len(table) > self._capacity:
+                    table.popitem(last=False)
+        return entry
+
+
+_cache = _Cache(CACHED_ORDER_SETS)
+
+
+def cached_trie(orders: Tensor) -> Trie:
+    """The trie of `orders` (M, C), built once for each order set."""
+    return _cache.get(orders)[0]
+
+
+def cached_plan(orders: Tensor) -> Plan:
+    """The plan in which every example runs every order, built once for each order set."""
+    return _cache.get(orders)[1]
+
+
+def _full_plan(trie: Trie, orders: Tensor) -> Plan:
+    sizes = [level.cell.numel() for level in trie.levels]
+    return Plan(trie.levels, None, trie.path, orders.clone(), _offsets(sizes))
+
+
+def active_plan(orders: Tensor, active: Tensor) -> Plan:
+    """The plan of per-example subsets: `active` (B, K) indexes `orders` (M, C). Examples share no rows.
+
+    Rows are deduplicated within an example, so orders drawn twice or with a common beginning cost once.
+    """
+    trie = cached_trie(orders)
+    examples_kept = active.detach().cpu().numpy()
+    batch, kept = examples_kept.shape
+    paths = trie.path.numpy()[examples_kept]  # (B, K, C)
+    example_of = np.repeat(np.arange(batch), kept)
+    levels, examples = [], []
+    path = np.empty_like(paths)
+    for step, level in enumerate(trie.levels):
+        nodes = paths[:, :, step].reshape(-1)
+        keys, first, rows = np.unique(nodes * batch + example_of, return_index=True, return_inverse=True)
+        path[:, :, step] = rows.reshape(batch, kept)
+        node, example = np.divmod(keys, batch)
+        parent = example if step == 0 else path[:, :, step - 1].reshape(-1)[first]
+        levels.append(_level(level.cell.numpy()[node], parent, level.fed.numpy()[node]))
+        examples.append(torch.from_numpy(example))
+    offsets = _offsets([level.cell.numel() for level in levels])
+    cells = orders.detach().cpu()[torch.from_numpy(examples_kept)]
+    return Plan(tuple(levels), tuple(examples), torch.from_numpy(path), cells, offsets)
+
+
+def _offsets(sizes: list[int]) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.cumsum([0, *sizes]))

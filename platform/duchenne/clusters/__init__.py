@@ -1,0 +1,1 @@
+"""Where a sweep runs. `local` is embedded Ray on this machine."""

@@ -1,0 +1,76 @@
+"""Embedded Ray on this machine: started with the driver, gone with it, silent on the terminal."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+DRIVER_CPUS = 1.0  # for trials, which only wait
+OBJECT_STORE_BYTES = 256 * 1024 * 1024  # results are small; datasets are memory-mapped, not shared
+
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    # The records are the truth; Tune's own experiment state is written as rarely as it lets us.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What this machine offers to a pool."""
+
+    cpus: float
+    gpus: float
+
+    @classmethod
+    def here(cls) -> Machine:
+        """CPUs that this process may use, and visible CUDA devices."""
+        import torch
+
+        return cls(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
+
+    def workers(self, cpus: float, gpus: float) -> int:
+        """How many workers of that size fit; at least one, which may then share a core.
+
+        Raises:
+            ValueError: a worker needs GPUs that this machine has not.
+        """
+        if gpus > self.gpus:
+            raise ValueError(
+                f"folds.resources.gpu: a worker needs {gpus:g} GPU, but this machine has {self.gpus:g}; "
+                "set it to 0 or submit to a cluster"
+            )
+        by_cpu = int(self.cpus // cpus)
+        return max(1, by_cpu if gpus == 0 else min(by_cpu, int(self.gpus // gpus)))
+
+
+@contextmanager
+def embedded_ray(machine: Machine, cpus_needed: float) -> Iterator[None]:
+    """Ray for the time of the block. One that is running in this process already is used and left running."""
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    ray.init(
+        num_cpus=int(max(machine.cpus, cpus_needed) + DRIVER_CPUS),
+        num_gpus=int(machine.gpus),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()

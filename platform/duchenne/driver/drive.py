@@ -1,0 +1,229 @@
+"""Drives one sweep: prepare, lock, search, evaluate, enter; and the same again after a crash, from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from duchenne.clusters.local import Machine, embedded_ray
+from duchenne.driver.entries import save_entries, worker_usd_per_second
+from duchenne.driver.heartbeat import LOCK_SECONDS, BudgetSpent, Heartbeat
+from duchenne.driver.prepare import code_revision, prepare_data
+from duchenne.driver.progress import Monitor, Observer
+from duchenne.pool import FoldPool, PoolOptions
+from duchenne.pool.messages import JobRunner
+from duchenne.records import Amounts, Lock, NewSweep, RecordStore, holder_name, open_home
+from duchenne.records import Sweep as SweepRecord
+from duchenne.records.rows import SweepState
+from duchenne.search import NothingToSelect, Selection, SweepContext, run_search, select
+from duchenne.search.jobs import baseline_jobs, evaluation_jobs, neural_comparator_jobs
+from duchenne.spec import Sweep
+from duchenne_jobs.data.digest import canonical_digest
+from duchenne_jobs.training.runner import FoldJobRunner
+
+
+@dataclass(frozen=True)
+class SweepEnd:
+    """How a sweep ended.
+
+    Attributes:
+        id: its id.
+        state: `succeeded`, `failed`, `stopped` or `exhausted`.
+        reason: why, unless it succeeded.
+        board: the leaderboard of its entries.
+    """
+
+    id: str
+    state: SweepState
+    reason: str | None
+    board: str
+
+
+class _Ended(Exception):  # noqa: N818 - unwinds the driver's steps
+    """The sweep ends before its last step."""
+
+    def __init__(self, state: SweepState, reason: str) -> None:
+        super().__init__(reason)
+        self.state = state
+        self.reason = reason
+
+
+def run_sweep(
+    sweep: Sweep,
+    text: str,
+    home: Path,
+    observer: Observer,
+    runner: Callable[[], JobRunner] = FoldJobRunner,
+) -> SweepEnd:
+    """Run a new sweep to its end on this machine.
+
+    Args:
+        sweep: what the file says; `text` is the file itself, for the records.
+        home: folder of records, datasets, checkpoints and predictions.
+        runner: what the pool's workers run jobs with.
+
+    Raises:
+        duchenne_jobs.data.DatasetError, duchenne_jobs.data.FoldError: the data is not as the sweep says; nothing runs.
+        duchenne.records.RecordsError: the records can't be read or written.
+    """
+    data = prepare_data(sweep, home, observer.checking_data)
+    with open_home(home) as store:
+        record = store.create_sweep(
+            NewSweep(
+                name=sweep.metadata.name,
+                team=sweep.metadata.team,
+                board=sweep.board,
+                spec=sweep.model_dump(mode="json"),
+                spec_text=text,
+                spec_digest=canonical_digest(sweep.model_dump(mode="json")),
+                dataset_uri=data.uri,
+                dataset_digest=data.dataset_digest,
+                folds_digest=data.folds_digest,
+                code_revision=code_revision(),
+                budget=Amounts(
+                    usd=sweep.budget.usd,
+                    gpu_seconds=None if sweep.budget.gpu_hours is None else sweep.budget.gpu_hours * 3600,
+                    wall_seconds=sweep.budget.wall_seconds,
+                ),
+            )
+        )
+        observer.started(record.id)
+        return _drive(store, record, sweep, home, observer, runner)
+
+
+def resume_sweep(
+    sweep_id: str, home: Path, observer: Observer, runner: Callable[[], JobRunner] = FoldJobRunner
+) -> SweepEnd:
+    """Go on with a sweep whose driver was killed, stopped or out of budget. What is on record does not run again.
+
+    Raises:
+        duchenne.records.NotFoundError: no such sweep.
+        duchenne.records.LockHeldError: another driver works on it.
+        duchenne.records.RecordsConflictError: its data or folds have changed since.
+        duchenne_jobs.data.DatasetError: its data can't be read.
+    """
+    with open_home(home) as store:
+        record = store.get_sweep(sweep_id)
+        if record.state == "succeeded":
+            return SweepEnd(record.id, "succeeded", None, record.board)
+        sweep = Sweep.model_validate(record.spec)
+        data = prepare_data(sweep, home, observer.checking_data)
+        store.bind_data(record.id, dataset_digest=data.dataset_digest, folds_digest=data.folds_digest)
+        observer.started(record.id)
+        return _drive(store, record, sweep, home, observer, runner)
+
+
+def _drive(
+    store: RecordStore,
+    record: SweepRecord,
+    sweep: Sweep,
+    home: Path,
+    observer: Observer,
+    runner: Callable[[], JobRunner],
+) -> SweepEnd:
+    lock = store.acquire_lock(record.id, holder_name(), LOCK_SECONDS)
+    state: SweepState = "failed"
+    reason: str | None = "the driver ended without a reason"
+    try:
+        store.requeue_unfinished(record.id, token=lock.token)
+        store.ledger.expire(sweep=record.id)
+        store.set_sweep_state(record.id, "running", token=lock.token)
+        with Heartbeat(store, lock) as heartbeat:
+            _run_phases(store, record, sweep, home, observer, runner, lock, heartbeat)
+        state, reason = "succeeded", None
+    except _Ended as ended:
+        state, reason = ended.state, ended.reason
+    except BudgetSpent as spent:
+        state, reason = "exhausted", str(spent)
+    except KeyboardInterrupt:
+        state, reason = "stopped", "interrupted from the keyboard"
+    except Exception as error:
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise
+    finally:
+        observer.ended()
+        store.set_sweep_state(record.id, state, token=lock.token, error=reason)
+        store.release_lock(lock)
+    return SweepEnd(record.id, state, reason, record.board)
+
+
+def _run_phases(
+    store: RecordStore,
+    record: SweepRecord,
+    sweep: Sweep,
+    home: Path,
+    observer: Observer,
+    runner: Callable[[], JobRunner],
+    lock: Lock,
+    heartbeat: Heartbeat,
+) -> None:
+    resources = sweep.folds.resources
+    machine = Machine.here()
+    workers = machine.workers(resources.cpu, resources.gpu)
+    options = PoolOptions(
+        workers=workers,
+        cpus=resources.cpu,
+        gpus=resources.gpu,
+        runner=runner,
+        usd_per_second=worker_usd_per_second(sweep),
+    )
+    assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
+    folder = home / "sweeps" / record.id
+    context = SweepContext(record.id, sweep, record.dataset_uri, record.dataset_digest, str(folder))
+    with embedded_ray(machine, cpus_needed=workers * resources.cpu):
+        pool = FoldPool(record.id, str(store.database.url), home, options)
+        monitor = Monitor(store, pool, record.id, sweep)
+        try:
+            pool.start()
+            heartbeat.watch(pool)
+            observer.watch(monitor)
+            baselines = pool.ask(baseline_jobs(context))
+            monitor.stage = "searching"
+            run_search(context, store, lock.token, pool, home)
+            _require_going_on(pool)
+            selection = _select(store, context)
+            monitor.stage = "evaluating on the test folds"
+            selected = selection.by_fold
+            neural = evaluation_jobs(context, selected) + neural_comparator_jobs(context, selected)
+            pool.wait([baselines, pool.ask(neural)])
+            _require_going_on(pool)
+            monitor.stage = "writing entries"
+            save_entries(store, record, sweep, selection, home, lock.token)
+            _require_evaluated(store, record)
+        except KeyboardInterrupt:
+            pool.end("stopped", "interrupted from the keyboard")
+            raise
+        finally:
+            observer.ended()
+            pool.close()
+
+
+def _select(store: RecordStore, context: SweepContext) -> Selection:
+    try:
+        selection = select(
+            context.sweep, store.trials(context.sweep_id), store.results(context.sweep_id, phase="search")
+        )
+    except NothingToSelect as nothing:
+        errors = [trial.error for trial in store.trials(context.sweep_id) if trial.error]
+        raise _Ended("failed", f"{nothing}; the last one failed with: {errors[-1] if errors else 'unknown'}") from None
+    store.record_event(
+        "configuration selected",
+        sweep=context.sweep_id,
+        actor=holder_name(),
+        detail={"trials": list(selection.trials), "values": list(selection.values)},
+    )
+    return selection
+
+
+def _require_going_on(pool: FoldPool) -> None:
+    ending = pool.snapshot().ending
+    if ending is not None:
+        state, reason = ending
+        raise _Ended("failed" if state == "done" else state, reason)
+
+
+def _require_evaluated(store: RecordStore, record: SweepRecord) -> None:
+    failed = store.fold_jobs(record.id, phase="evaluation", state="failed")
+    if failed:
+        raise _Ended("failed", f"{len(failed)} fold jobs of the evaluation failed, the first with: {failed[0].error}")

@@ -1,0 +1,119 @@
+"""From the prediction files of the evaluation to leaderboard entries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from duchenne.leaderboard.verify import mean_metrics, verify
+from duchenne.plan.counting import count
+from duchenne.records import Entry, FoldJob, NewEntry, PredictionFile, RecordStore
+from duchenne.records import Sweep as SweepRecord
+from duchenne.search import Selection
+from duchenne.spec import Sweep, with_model
+from duchenne_jobs.config import BASELINE_NAMES, RunConfig
+from duchenne_jobs.evaluation import read_predictions
+
+
+def save_entries(store: RecordStore, record: SweepRecord, sweep: Sweep, selection: Selection, home: Path, token: str) -> list[Entry]:
+    """One entry a method whose evaluation is complete; its numbers come from the files, nothing else."""
+    by_method: dict[str, list[FoldJob]] = defaultdict(list)
+    for job in store.fold_jobs(record.id, phase="evaluation"):
+        by_method[job.key.method].append(job)
+    seconds = _seconds_by_method(store, record.id)
+    entries = []
+    for method, jobs in by_method.items():
+        if any(job.state != "succeeded" for job in jobs):
+            continue
+        own = any(job.key.trial is not None for job in jobs)
+        entry = _build(record, sweep, selection, method, jobs, home, seconds[method, own])
+        entries.append(store.save_entry(entry, token=token))
+    return entries
+
+
+def _build(
+    record: SweepRecord, sweep: Sweep, selection: Selection, method: str, jobs: list[FoldJob], home: Path, seconds: float
+) -> NewEntry:
+    assert record.dataset_digest and record.folds_digest  # noqa: S101 - bound before the first job
+    files = tuple(
+        PredictionFile(fold=job.key.fold, seed=job.key.seed, path=job.predictions, digest=job.predictions_digest)
+        for job in jobs
+        if job.predictions and job.predictions_digest
+    )
+    scores = {(file.fold, file.seed): read_predictions(home / file.path).metrics() for file in files}
+    folds = sorted({fold for fold, _ in scores})
+    metrics = mean_metrics([[value for (fold, _), value in scores.items() if fold == wanted] for wanted in folds])
+    per_fold = [
+        {"fold": fold, "seed": seed, "trial": selection.by_fold[fold][0], "metrics": value}
+        for (fold, seed), value in sorted(scores.items())
+    ]
+    verification = verify(dict(metrics), files, home)
+    configs = [_config_of(method, config) for _, config in selection.by_fold]
+    price = worker_usd_per_second(sweep)
+    return NewEntry(
+        board=record.board,
+        team=record.team,
+        sweep=record.id,
+        method=method,
+        label=_label(method, configs, sweep),
+        config={} if method in BASELINE_NAMES else configs[0].model_dump(mode="json"),
+        verified=verification.status,
+        metrics=metrics,
+        per_fold=per_fold,
+        predictions=files,
+        dataset_digest=record.dataset_digest,
+        folds_digest=record.folds_digest,
+        cost_usd=price * seconds if price else None,
+        gpu_hours=sweep.folds.resources.gpu * seconds / 3600,
+        trials=0 if method in BASELINE_NAMES else count(sweep).trials,
+    )
+
+
+def worker_usd_per_second(sweep: Sweep) -> float:
+    """Price of one worker of the pool."""
+    resources, prices = sweep.folds.resources, sweep.prices
+    return (resources.cpu * prices.cpu_hour_usd + resources.gpu * prices.gpu_hour_usd) / 3600
+
+
+def _config_of(method: str, config: RunConfig) -> RunConfig:
+    return config if method in (*BASELINE_NAMES, config.model.name) else with_model(config, method)  # type: ignore[arg-type]
+
+
+def _seconds_by_method(store: RecordStore, sweep_id: str) -> dict[tuple[str, bool], float]:
+    """(method, whether the search's own) -> worker-seconds of its attempts; the search's own include every trial."""
+    keys = {job.id: job.key for job in store.fold_jobs(sweep_id)}
+    seconds: dict[tuple[str, bool], float] = defaultdict(float)
+    search = 0.0
+    for attempt in store.attempts(sweep_id):
+        key = keys[attempt.fold_job]
+        if key.phase == "search":
+            search += attempt.seconds or 0.0
+        else:
+            seconds[key.method, key.trial is not None] += attempt.seconds or 0.0
+    return defaultdict(
+        float, {(method, own): value + (search if own else 0.0) for (method, own), value in seconds.items()}
+    )
+
+
+def _label(method: str, configs: list[RunConfig], sweep: Sweep) -> str:
+    """The method with what sets it apart: `monet M=16 k=4 rhls 0.25`."""
+    if method in BASELINE_NAMES:
+        return method
+    if len(set(configs)) > 1:
+        return f"{method} (selected per fold)"
+    config = configs[0]
+    parts = [method]
+    if method == "monet":
+        orders = config.model.orders
+        parts.append(f"M={orders.count}")
+        if orders.active is not None:
+            parts.append(f"k={orders.active}")
+    smoothing = config.loss.smoothing
+    if smoothing.name != "none":
+        strength = next(
+            (value for value in (smoothing.alpha, smoothing.beta, smoothing.alpha_negative) if value is not None), None
+        )
+        parts.append(smoothing.name + (f" {strength:g}" if strength is not None else ""))
+    if config.loss.dice:
+        parts.append(f"dice {config.loss.dice:g}")
+    return " ".join(parts)

@@ -1,0 +1,100 @@
+"""The driver's pulse: keeps its lock, pays for wall time in advance, and hears when somebody asks it to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from duchenne.pool import FoldPool
+from duchenne.records import Amounts, Lease, Lock, LockLostError, RecordsError, RecordStore, Refusal, holder_name
+
+LOGGER = logging.getLogger("duchenne.driver")
+BEAT_SECONDS = 2.0
+LOCK_SECONDS = 60.0
+TEARDOWN_SECONDS = 10.0  # wall time that a lease holds beyond the next beat
+
+
+class BudgetSpent(Exception):  # noqa: N818 - the sweep's end, with a line for the user
+    """The budget has no room for another second."""
+
+
+class Heartbeat:
+    """Runs beside the driver for the time of a `with` block.
+
+    Args:
+        store: the records; its connections may be shared by threads.
+        lock: the driver's lock on the sweep.
+
+    Raises:
+        BudgetSpent: on entry, when the wall time is used up already.
+    """
+
+    def __init__(self, store: RecordStore, lock: Lock) -> None:
+        self._store = store
+        self._lock = lock
+        self._pool: FoldPool | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._started = time.monotonic()
+        self._paid_seconds = 0.0
+        self._lease: Lease | None = None
+
+    def watch(self, pool: FoldPool) -> None:
+        """End this pool when the sweep must end."""
+        self._pool = pool
+
+    def __enter__(self) -> Self:
+        self._started = time.monotonic()
+        seconds = BEAT_SECONDS + TEARDOWN_SECONDS
+        answer = self._store.ledger.reserve(
+            self._lock.sweep, _wall(seconds), ttl=LOCK_SECONDS, holder=holder_name(), kind="driver"
+        )
+        if isinstance(answer, Refusal):
+            raise BudgetSpent(f"budget: {answer.reason}")
+        self._lease, self._paid_seconds = answer, seconds
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(timeout=30)
+        if self._lease is not None:
+            self._store.ledger.settle(self._lease.id, _wall(time.monotonic() - self._started))
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT_SECONDS):
+            try:
+                ending = self._check()
+            except LockLostError as error:
+                ending = ("stopped", str(error))
+            except RecordsError as error:
+                # The records may be back at the next beat; if not, the driver's own writes say so.
+                LOGGER.warning("heartbeat: %s", error)
+                continue
+            if ending is not None and self._pool is not None:
+                self._pool.end(*ending)
+                return
+
+    def _check(self) -> tuple[str, str] | None:
+        """(state, reason) when the sweep must end."""
+        self._store.renew_lock(self._lock, LOCK_SECONDS)
+        if self._store.stop_requested(self._lock.sweep):
+            return "stopped", "a stop was asked for"
+        assert self._lease is not None  # noqa: S101 - the thread starts after the reservation
+        needed = time.monotonic() - self._started + BEAT_SECONDS + TEARDOWN_SECONDS
+        extra = max(0.0, needed - self._paid_seconds)
+        answer = self._store.ledger.renew(self._lease.id, _wall(extra), ttl=LOCK_SECONDS)
+        if isinstance(answer, Refusal):
+            return "exhausted", f"budget: {answer.reason}"
+        self._paid_seconds += extra
+        return None
+
+
+def _wall(seconds: float) -> Amounts:
+    # A driver holds no GPU and is not billed by the second: jobs pay for what they hold.
+    return Amounts(usd=0.0, gpu_seconds=0.0, wall_seconds=seconds)

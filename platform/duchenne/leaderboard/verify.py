@@ -1,0 +1,74 @@
+"""Whether an entry's numbers are those of its predictions: every metric computed again, from the recorded files."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from duchenne.leaderboard.counts import CountsError, read_checked
+
+if TYPE_CHECKING:
+    from duchenne.records import PredictionFile
+
+Status = Literal["verified", "rejected", "missing", "published"]
+
+TOLERANCE = 1e-6
+"""Largest difference between a recorded and a recomputed metric: the order of additions, nothing more."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome, the metrics that the predictions give, and what was wrong in one line.
+
+    `missing`: a prediction file is not at hand, so nothing is known. `published`: a number from a paper, never ours.
+    """
+
+    status: Status
+    metrics: dict[str, float | None]
+    reason: str | None
+
+
+def verify(recorded: dict[str, Any], files: Sequence[PredictionFile], root: Path) -> Verification:
+    """Compute every metric of an entry again: of each file, mean over the seeds of a fold, mean over folds.
+
+    Args:
+        recorded: the entry's `metrics`; names that `duchenne_jobs.evaluation` does not compute are not judged.
+        files: one for each fold and seed; relative paths are below `root`.
+    """
+    by_fold: dict[int, list[dict[str, float]]] = defaultdict(list)
+    try:
+        for file in files:
+            by_fold[file.fold].append(read_checked(file, root).metrics())
+    except FileNotFoundError as error:
+        return Verification("missing", {}, f"{error.filename} is not there")
+    except (CountsError, ValueError) as error:
+        return Verification("rejected", {}, str(error))
+    if not by_fold:
+        return Verification("missing", {}, "no prediction file is recorded")
+    metrics = mean_metrics(list(by_fold.values()))
+    wrong = disagreement(recorded, metrics)
+    return Verification("rejected" if wrong else "verified", metrics, wrong)
+
+
+def mean_metrics(folds: Sequence[Sequence[dict[str, float]]]) -> dict[str, float | None]:
+    """Mean over the seeds of each fold, then over folds; None where a fold leaves a metric undefined."""
+    names = list(folds[0][0])
+    means = {name: float(np.mean([np.mean([seed[name] for seed in fold]) for fold in folds])) for name in names}
+    return {name: value if math.isfinite(value) else None for name, value in means.items()}
+
+
+def disagreement(recorded: dict[str, Any], computed: dict[str, float | None]) -> str | None:
+    """The first metric that is recorded otherwise than computed, in one line; None where all agree."""
+    for name, value in computed.items():
+        if name not in recorded or recorded[name] == value:
+            continue
+        if value is None or recorded[name] is None or abs(recorded[name] - value) > TOLERANCE:
+            said = recorded[name]
+            return f"recorded metrics must follow from the predictions, but {name} is {said} and they give {value}"
+    return None

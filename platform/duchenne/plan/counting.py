@@ -1,0 +1,57 @@
+"""How many trials and fold jobs a sweep is: exact, from the file alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from duchenne.spec.search import Choice, Grid
+from duchenne.spec.sweep import Sweep
+from duchenne_jobs.config import MODEL_NAMES
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Trials of the search, and fold jobs of both phases. Early stopping shortens jobs; it does not remove them."""
+
+    trials: int
+    search_jobs: int
+    evaluation_jobs: int
+
+    @property
+    def fold_jobs(self) -> int:
+        """All fold jobs."""
+        return self.search_jobs + self.evaluation_jobs
+
+
+def count(sweep: Sweep) -> Counts:
+    """Counts what `sweep` would run.
+
+    Each trial trains on every inner fold of every outer fold. The evaluation runs the selected configuration and each
+    neural comparator on every outer fold with every seed, and scikit-learn's comparators once a fold, with the first
+    seed (their only randomness is the order of chains).
+    """
+    trials = count_trials(sweep)
+    neural = 1 + sum(name in MODEL_NAMES for name in sweep.comparators)
+    baselines = sum(name not in MODEL_NAMES for name in sweep.comparators)
+    folds = sweep.folds
+    return Counts(
+        trials=trials,
+        search_jobs=trials * folds.count * folds.inner,
+        evaluation_jobs=folds.count * (neural * len(sweep.seeds) + baselines),
+    )
+
+
+def count_trials(sweep: Sweep) -> int:
+    """Trials of the search: the product of all lists for `grid`, else draws times the points of the grids."""
+    search = sweep.search
+    if not search.space:
+        return 1
+    listed = (Grid, Choice) if search.algorithm == "grid" else (Grid,)
+    sizes = (
+        len(dimension.grid if isinstance(dimension, Grid) else dimension.choice)
+        for dimension in search.space.values()
+        if isinstance(dimension, listed) and isinstance(dimension, (Grid, Choice))
+    )
+    points = math.prod(sizes)
+    return points if search.algorithm == "grid" else points * (search.trials or 1)

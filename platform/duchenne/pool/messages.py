@@ -1,0 +1,92 @@
+"""What travels between the queue, the workers, the trials and the driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from duchenne_jobs.training import FoldJob, JobContext, SegmentResult
+
+OutcomeState = Literal["done", "failed", "stopped", "exhausted"]
+
+
+class JobRunner(Protocol):
+    """Runs segments on a worker; one is made for each worker and kept warm."""
+
+    def run(self, job: FoldJob, until_epoch: int, context: JobContext) -> SegmentResult:
+        """See `duchenne_jobs.training.runner.FoldJobRunner.run`."""
+        ...
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """Size and patience of a pool.
+
+    Attributes:
+        workers: ranks of the Ray Train run.
+        cpus, gpus: resources of each.
+        usd_per_second: price of one worker.
+        quantum_seconds: how long a lease lasts before it must be renewed.
+        grace_seconds: reserved beyond a quantum, for saving and stopping.
+        max_deaths: workers that one job may take with it before it counts as failed.
+        runner: makes the `JobRunner` of a worker.
+    """
+
+    workers: int
+    cpus: float
+    gpus: float
+    runner: Callable[[], JobRunner]
+    usd_per_second: float = 0.0
+    quantum_seconds: float = 10.0
+    grace_seconds: float = 5.0
+    max_deaths: int = 3
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A lease in a worker's hands: run `job` to `until_epoch`, as attempt number `attempt`."""
+
+    lease: int
+    job: FoldJob
+    until_epoch: int
+    attempt: int
+    quantum_seconds: float
+
+
+@dataclass(frozen=True)
+class PoolClosed:
+    """Answer to a worker that asks for work when there will be none."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a segment ended, for whoever asked for it."""
+
+    state: OutcomeState
+    epoch: int = 0
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    predictions: str | None = None
+    predictions_digest: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class PoolSnapshot:
+    """The pool at one moment, for the progress view.
+
+    Attributes:
+        running: lines such as `trial 3 fold 0.1: epoch 4/20`.
+        waiting: segments that no worker holds yet.
+        segments_done: since the queue began.
+        busy_seconds: worker-seconds spent under leases, settled or open.
+        warm_workers: ranks that have asked for work.
+        ending: how and why no more segments are granted, or None.
+    """
+
+    running: tuple[str, ...]
+    waiting: int
+    segments_done: int
+    busy_seconds: float
+    warm_workers: int
+    ending: tuple[OutcomeState, str] | None

@@ -1,0 +1,293 @@
+"""The queue actor: grants segments of fold jobs to workers, under leases of the sweep's budget, and files results.
+
+It runs in one process beside the driver, and everything it knows can be rebuilt from the records: a segment whose epochs
+are on record is answered from there and never granted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from duchenne.pool.filing import Filing
+from duchenne.pool.messages import Outcome, OutcomeState, PoolClosed, PoolOptions, PoolSnapshot, Segment
+from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
+
+POLL_SECONDS = 5.0  # how long a worker's question for work stays open
+
+
+@dataclass(order=True)
+class _Waiting:
+    """A segment that somebody awaits. Segments further along go first: they finish what has been paid for."""
+
+    rank: tuple[int, int]
+    job: FoldJob = field(compare=False)
+    until_epoch: int = field(compare=False)
+    answer: asyncio.Future[Outcome] = field(compare=False)
+
+
+@dataclass
+class _Granted:
+    """A segment in a worker's hands."""
+
+    waiting: _Waiting
+    worker: str
+    lease: int
+    granted_at: float
+    epoch: int = 0
+
+
+class JobQueue:
+    """Async actor; every method is called from other processes.
+
+    Args:
+        sweep: the sweep's id.
+        records: URL of the record store.
+        home: folder that recorded paths are relative to.
+        options: the pool's size, prices and patience.
+        deadline_seconds: wall time left to the sweep; None for no limit.
+    """
+
+    def __init__(
+        self, sweep: str, records: str, home: str, options: PoolOptions, deadline_seconds: float | None
+    ) -> None:
+        self._filing = Filing(sweep, records, home, options)
+        self._options = options
+        self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._waiting: list[_Waiting] = []
+        self._granted: dict[int, _Granted] = {}
+        self._workers: dict[int, str] = {}
+        self._deaths: Counter[JobKey] = Counter()
+        self._withdrawn: set[int] = set()
+        self._ticket = itertools.count()
+        self._arrival = asyncio.Event()
+        self._ending: tuple[OutcomeState, str] | None = None
+        self._closed = False
+        self._done = 0
+        self._busy_seconds = 0.0
+
+    # What trials and the driver ask -----------------------------------------------------------------------------------
+
+    async def run_segments(self, jobs: list[FoldJob], until_epoch: int) -> list[Outcome]:
+        """Bring every job to `until_epoch` and answer when all have ended, in the order asked."""
+        recorded = self._filing.recorded(jobs, until_epoch)
+        answers = [
+            asyncio.get_running_loop().create_future() if outcome is None else _answered(outcome) for outcome in recorded
+        ]
+        for job, outcome, answer in zip(jobs, recorded, answers, strict=True):
+            if outcome is None:
+                self._put(_Waiting((-until_epoch, next(self._ticket)), job, until_epoch, answer))
+        return list(await asyncio.gather(*answers))
+
+    async def run_jobs(self, jobs: list[FoldJob]) -> list[Outcome]:
+        """Bring every job to its own last epoch."""
+        answers = await asyncio.gather(*(self.run_segments([job], job.epochs) for job in jobs))
+        return [answer[0] for answer in answers]
+
+    async def withdraw(self, trial: int) -> None:
+        """Early stopping: the trial's waiting segments end now, its running ones at their next question."""
+        self._withdrawn.add(trial)
+        self._drop_waiting(lambda waiting: waiting.job.key.trial == trial, Outcome("stopped"))
+        self._filing.stop_trial(trial)
+
+    async def end(self, state: OutcomeState, reason: str) -> None:
+        """Grant nothing more and end everything that waits or runs, as `state`."""
+        if self._ending is None:
+            self._ending = (state, reason)
+            self._drop_waiting(lambda waiting: True, Outcome(state, error=reason))
+
+    async def close(self) -> None:
+        """Send the workers home: whoever asks for work is told that there will be none."""
+        self._closed = True
+        self._arrival.set()
+
+    async def pool_died(self, reason: str) -> None:
+        """The Ray Train run is over and nobody will ask for work again."""
+        for granted in list(self._granted.values()):
+            self._return(granted, lost=False, error=reason)
+        await self.end("failed", reason)
+
+    async def snapshot(self) -> PoolSnapshot:
+        """What the progress view shows."""
+        now = time.monotonic()
+        open_seconds = sum(now - granted.granted_at for granted in self._granted.values())
+        return PoolSnapshot(
+            running=tuple(_line(granted) for granted in self._granted.values()),
+            waiting=len(self._waiting),
+            segments_done=self._done,
+            busy_seconds=self._busy_seconds + open_seconds,
+            warm_workers=len(self._workers),
+            ending=self._ending,
+        )
+
+    # What workers ask -------------------------------------------------------------------------------------------------
+
+    async def register(self, worker: str, rank: int) -> None:
+        """A worker begins. One of the same rank before it is gone: what it held goes back to the queue."""
+        before = self._workers.get(rank)
+        self._workers[rank] = worker
+        for granted in [held for held in self._granted.values() if held.worker == before]:
+            # Ray Train restarts the whole group for one dead rank; `rank_died` has counted the culprit by now.
+            self._return(granted, lost=False, error="the worker group was restarted")
+
+    async def rank_died(self, rank: int, error: str) -> None:
+        """Ray Train says that this rank is dead: what it held died with it."""
+        worker = self._workers.get(rank)
+        for granted in [held for held in self._granted.values() if held.worker == worker]:
+            self._return(granted, lost=True, error=error)
+
+    async def lease(self, worker: str) -> Segment | PoolClosed | None:
+        """The next segment for `worker`; None after a while without one."""
+        if not self._waiting and not self._closed:
+            self._arrival.clear()
+            try:
+                await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
+            except TimeoutError:
+                return None
+        if self._closed:
+            return PoolClosed()
+        if not self._waiting:
+            return None
+        if self._past_deadline(self._options.quantum_seconds):
+            await self.end("exhausted", "budget.wall_seconds is used up: no time is left for another lease")
+            return None
+        refusal = self._filing.reserve(worker)
+        if isinstance(refusal, str):
+            await self.end("exhausted", refusal)
+            return None
+        waiting = heapq.heappop(self._waiting)
+        granted = _Granted(waiting, worker, refusal, time.monotonic())
+        self._granted[refusal] = granted
+        attempt = self._filing.begin(waiting.job.key, worker)
+        return Segment(refusal, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
+
+    async def renew(self, lease: int) -> bool:
+        """Reserve another quantum. False: stop now."""
+        granted = self._granted.get(lease)
+        if granted is None or not self._may_go_on(granted):
+            return False
+        if self._past_deadline(0.0):
+            await self.end("exhausted", "budget.wall_seconds is used up")
+            return False
+        refusal = self._filing.extend(lease)
+        if refusal is not None:
+            await self.end("exhausted", refusal)
+            return False
+        return True
+
+    async def report(self, lease: int, epoch: int, metrics: dict[str, float]) -> bool:
+        """File an epoch's metrics, once. False: stop now."""
+        granted = self._granted.get(lease)
+        if granted is None:
+            return False
+        granted.epoch = epoch
+        self._filing.result(granted.waiting.job.key, epoch, metrics)
+        return await self.renew(lease)
+
+    async def finished(self, lease: int, result: SegmentResult) -> None:
+        """The segment reached its rung."""
+        granted = self._take_back(lease)
+        if granted is None:
+            return
+        job = granted.waiting.job
+        self._filing.result(job.key, result.epoch, result.metrics)
+        if result.epoch >= job.epochs:
+            self._filing.succeed(job.key, result)
+        self._done += 1
+        _answer(
+            granted.waiting,
+            Outcome(
+                "done",
+                result.epoch,
+                dict(result.metrics),
+                self._filing.relative(result.predictions),
+                result.predictions_digest,
+            ),
+        )
+
+    async def stopped(self, lease: int) -> None:
+        """The job stopped because it was told to."""
+        granted = self._take_back(lease)
+        if granted is None:
+            return
+        key = granted.waiting.job.key
+        withdrawn = key.trial in self._withdrawn
+        self._filing.end_attempt(key, "stopped" if withdrawn else "interrupted", None)
+        state, reason = ("stopped", "early stopping") if withdrawn or self._ending is None else self._ending
+        _answer(granted.waiting, Outcome(state, granted.epoch, error=reason))
+
+    async def failed(self, lease: int, error: str, final: bool) -> None:
+        """The job raised. Unless that is final it is tried again, as often as a worker may die of it."""
+        granted = self._granted.get(lease)
+        if granted is not None:
+            self._return(granted, lost=True, error=error, final=final)
+
+    # Inside -----------------------------------------------------------------------------------------------------------
+
+    def _put(self, waiting: _Waiting) -> None:
+        if self._ending is not None:
+            _answer(waiting, Outcome(self._ending[0], error=self._ending[1]))
+            return
+        heapq.heappush(self._waiting, waiting)
+        self._arrival.set()
+
+    def _return(self, granted: _Granted, *, lost: bool, error: str, final: bool = False) -> None:
+        """Take a segment from a worker that did not finish it, and queue it again unless it has failed for good."""
+        if self._take_back(granted.lease, wasted=True) is None:
+            return
+        waiting = granted.waiting
+        key = waiting.job.key
+        self._deaths[key] += lost
+        if final or self._deaths[key] >= self._options.max_deaths:
+            tries = "" if final else f" ({self._deaths[key]} times)"
+            message = f"{key}: {error}{tries}"
+            self._filing.fail(key, message)
+            _answer(waiting, Outcome("failed", granted.epoch, error=message))
+        else:
+            self._filing.end_attempt(key, "interrupted", error)
+            self._put(waiting)
+
+    def _take_back(self, lease: int, wasted: bool = False) -> _Granted | None:
+        granted = self._granted.pop(lease, None)
+        if granted is None:
+            return None
+        seconds = time.monotonic() - granted.granted_at
+        self._busy_seconds += seconds
+        self._filing.settle(lease, granted.waiting.job.key, seconds, wasted)
+        return granted
+
+    def _may_go_on(self, granted: _Granted) -> bool:
+        return self._ending is None and granted.waiting.job.key.trial not in self._withdrawn
+
+    def _past_deadline(self, needed_seconds: float) -> bool:
+        return self._deadline is not None and time.monotonic() + needed_seconds > self._deadline
+
+    def _drop_waiting(self, condition: Callable[[_Waiting], bool], outcome: Outcome) -> None:
+        dropped = [waiting for waiting in self._waiting if condition(waiting)]
+        self._waiting = [waiting for waiting in self._waiting if not condition(waiting)]
+        heapq.heapify(self._waiting)
+        for waiting in dropped:
+            _answer(waiting, outcome)
+
+
+def _answer(waiting: _Waiting, outcome: Outcome) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(outcome)
+
+
+def _answered(outcome: Outcome) -> asyncio.Future[Outcome]:
+    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    future.set_result(outcome)
+    return future
+
+
+def _line(granted: _Granted) -> str:
+    key = granted.waiting.job.key
+    inner = "" if key.inner is None else f".{key.inner}"
+    who = key.method if key.trial is None else f"{key.method} #{key.trial}"
+    return f"{who} fold {key.fold}{inner} seed {key.seed}: epoch {granted.epoch}/{granted.waiting.until_epoch}"

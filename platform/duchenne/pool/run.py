@@ -1,0 +1,123 @@
+"""Starts a fold pool and closes it: the queue actor, and the one Ray Train run whose workers pull from it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchTrainer
+
+from duchenne.pool.messages import Outcome, PoolOptions, PoolSnapshot
+from duchenne.pool.queue import JobQueue
+from duchenne.pool.worker import pool_loop
+from duchenne_jobs.training import FoldJob
+
+NAMESPACE = "duchenne"
+MAX_GROUP_RESTARTS = 20
+MAX_PREEMPTIONS = 50
+CLOSE_SECONDS = 30.0
+
+
+class _RankWatch(ray.train.UserCallback):  # type: ignore[misc]
+    """Tells the queue which ranks died. Runs in Ray Train's controller."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        queue = ray.get_actor(self._queue, namespace=NAMESPACE)
+        for rank, error in worker_exceptions.items():
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            ray.get(queue.rank_died.remote(rank, f"its worker died: {type(error).__name__}: {first_line}"))
+
+
+class FoldPool:
+    """A warm pool of workers on the Ray cluster that this process is connected to.
+
+    Args:
+        sweep: id of the sweep that it works for.
+        records: URL of the record store.
+        home: folder that recorded paths are relative to.
+        options: size and patience.
+        deadline_seconds: wall time left to the sweep; None for no limit.
+    """
+
+    def __init__(
+        self, sweep: str, records: str, home: Path, options: PoolOptions, deadline_seconds: float | None = None
+    ) -> None:
+        self._options = options
+        self.workers = options.workers
+        self._storage = home / "ray"
+        self.queue_name = f"queue-{sweep}-{uuid.uuid4().hex[:6]}"
+        actor = ray.remote(JobQueue).options(
+            name=self.queue_name, namespace=NAMESPACE, num_cpus=0, max_concurrency=10_000, max_restarts=0
+        )
+        self.queue: Any = actor.remote(sweep, records, str(home), options, deadline_seconds)
+        self._thread = threading.Thread(target=self._train, name="fold-pool", daemon=True)
+
+    def start(self) -> None:
+        """Begin to warm the workers; returns at once. Segments may be asked for already."""
+        self._thread.start()
+
+    def ask(self, jobs: Sequence[FoldJob]) -> Any:
+        """Ask for jobs to be run to their last epoch; `wait` takes what this returns."""
+        return self.queue.run_jobs.remote(list(jobs))
+
+    def wait(self, asked: Sequence[Any]) -> list[Outcome]:
+        """Wait for everything that was asked."""
+        return [outcome for outcomes in ray.get(list(asked)) for outcome in outcomes]
+
+    def end(self, state: str, reason: str) -> None:
+        """Grant nothing more; what waits or runs ends as `state`."""
+        ray.get(self.queue.end.remote(state, reason))
+
+    def snapshot(self) -> PoolSnapshot:
+        """The pool at this moment."""
+        snapshot: PoolSnapshot = ray.get(self.queue.snapshot.remote(), timeout=10)
+        return snapshot
+
+    def close(self) -> None:
+        """Send the workers home and remove the queue. A pool that doesn't end in time goes with its driver's Ray."""
+        try:
+            ray.get(self.queue.close.remote(), timeout=10)
+            if self._thread.is_alive():
+                self._thread.join(CLOSE_SECONDS)
+        finally:
+            ray.kill(self.queue)
+
+    def _train(self) -> None:
+        options = self._options
+        trainer = TorchTrainer(
+            pool_loop,
+            train_loop_config={"queue": self.queue_name, "namespace": NAMESPACE, "options": options},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=options.workers,
+                use_gpu=options.gpus > 0,
+                resources_per_worker={"CPU": options.cpus} | ({"GPU": options.gpus} if options.gpus else {}),
+            ),
+            run_config=ray.train.RunConfig(
+                name=self.queue_name,
+                storage_path=str(self._storage),
+                failure_config=ray.train.FailureConfig(
+                    max_failures=MAX_GROUP_RESTARTS,
+                    controller_failure_limit=MAX_GROUP_RESTARTS,
+                    max_preemption_failures=MAX_PREEMPTIONS,
+                ),
+                callbacks=[_RankWatch(self.queue_name)],
+            ),
+        )
+        reason = "the pool's workers ended before the sweep did"
+        try:
+            trainer.fit()
+        except Exception as error:
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            reason = f"the pool's workers failed: {type(error).__name__}: {first_line}"
+        try:
+            ray.get(self.queue.pool_died.remote(reason), timeout=10)
+        except ray.exceptions.RayActorError:
+            return  # the queue was closed first: the sweep is over

@@ -1,0 +1,301 @@
+"""The ledger: what is spent is reserved first, in one transaction, so that a limit can't be overrun.
+
+For every limited unit, at every moment and whatever the interleaving:
+`sum(spent of settled leases) + sum(reserved of open leases) <= limit`, as long as no holder spends more than it
+reserved. One that does is recorded as it is, with its overshoot in the audit, and leaves that much less for the next.
+
+A lease that ran out unsettled still counts at its full reservation: nobody knows what its holder spent. The units of a
+lease add up over a sweep, so concurrent jobs must not each reserve the sweep's wall time: its driver does, once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from duchenne.records import clean
+from duchenne.records.database import Database, lock_sweep
+from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
+from duchenne.records.models import EventRow, LeaseRow, SweepRow
+from duchenne.records.rows import Amounts, Lease, Refusal
+
+# Unit of the API -> (column's suffix, integers a unit). Integers make sums exact, and the same on every database.
+_UNITS: dict[str, tuple[str, int]] = {
+    "usd": ("nano_usd", 1_000_000_000),
+    "gpu_seconds": ("gpu_ms", 1_000),
+    "wall_seconds": ("wall_ms", 1_000),
+}
+
+
+class Ledger:
+    """Leases of all sweeps of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def reserve(
+        self,
+        sweep: str,
+        amounts: Amounts,
+        *,
+        limits: Amounts | None = None,
+        ttl: float,
+        holder: str,
+        kind: str,
+        resource: Mapping[str, Any] | None = None,
+        now: datetime | None = None,
+    ) -> Lease | Refusal:
+        """Reserve the worst case of what comes next, for `ttl` seconds.
+
+        Args:
+            amounts: at most this will be spent until the lease is renewed or settled.
+            limits: the budget; None takes the one recorded with the sweep.
+            kind: what spends, such as "fold_job", "driver" or "node".
+
+        Returns:
+            The open lease, or a `Refusal` that names the unit which would cross its limit; then nothing is reserved.
+
+        Raises:
+            RecordsError: an amount that is negative or not finite, or a ttl that isn't positive.
+            NotFoundError: no such sweep.
+        """
+        asked = _to_integers(amounts, math.ceil, "amount")
+        if not 0 < ttl < math.inf:
+            raise RecordsError(f"a lease must run out, but its ttl is {ttl} seconds; give a positive number")
+        with self.database.write() as session:
+            row = lock_sweep(session, sweep)
+            refusal = _over_limit(session, row, limits, asked)
+            if refusal is not None:
+                return refusal
+            moment = _utc(now) or self.database.now(session)
+            lease = LeaseRow(
+                sweep=sweep,
+                holder=clean.text(holder) or "",
+                kind=kind,
+                resource=clean.finite(dict(resource or {})),
+                opened_at=moment,
+                expires_at=moment + timedelta(seconds=ttl),
+                wasted=False,
+            )
+            _set(lease, "reserved", asked)
+            session.add(lease)
+            session.flush()
+            return to_lease(lease)
+
+    def renew(
+        self,
+        lease: int,
+        extra: Amounts,
+        *,
+        limits: Amounts | None = None,
+        ttl: float,
+        now: datetime | None = None,
+    ) -> Lease | Refusal:
+        """Reserve `extra` on top, and run for `ttl` seconds from now. A refusal leaves the lease as it is.
+
+        Raises:
+            RecordsConflictError: the lease is settled or ran out: settle it and reserve anew.
+        """
+        asked = _to_integers(extra, math.ceil, "amount")
+        with self.database.write() as session:
+            row, sweep = _locked(session, lease)
+            moment = _utc(now) or self.database.now(session)
+            if row.settled_at is not None or row.expires_at <= moment:
+                ended = "was settled" if row.settled_at is not None else "ran out"
+                raise RecordsConflictError(
+                    f"a lease is renewed before it ends, but lease {lease} of {row.sweep} {ended} at "
+                    f"{row.settled_at or row.expires_at:%H:%M:%S} UTC; stop spending, settle it, and reserve anew"
+                )
+            refusal = _over_limit(session, sweep, limits, asked)
+            if refusal is not None:
+                return refusal
+            held = _get(row, "reserved")
+            _set(row, "reserved", {unit: _plus(held[unit], asked[unit]) for unit in _UNITS})
+            row.expires_at = max(row.expires_at, moment + timedelta(seconds=ttl))
+            session.flush()
+            return to_lease(row)
+
+    def settle(self, lease: int, observed: Amounts, *, wasted: bool = False, now: datetime | None = None) -> Lease:
+        """Close a lease on what was observed. A unit that nobody observed (None) counts as reserved.
+
+        More than was reserved is recorded as spent, with an event that says how much. A settled lease is not modified;
+        what a holder thought dead reports late goes into the audit.
+        """
+        seen = _to_integers(observed, math.ceil, "observed amount")
+        with self.database.write() as session:
+            row, _ = _locked(session, lease)
+            moment = _utc(now) or self.database.now(session)
+            reserved = _get(row, "reserved")
+            spent = {unit: reserved[unit] if seen[unit] is None else seen[unit] for unit in _UNITS}
+            over = {unit: (spent[unit] or 0) - (reserved[unit] or 0) for unit in _UNITS}
+            detail = {"lease": row.id, "reserved": _floats(reserved), "observed": _floats(spent)}
+            if row.settled_at is not None:
+                if spent != _get(row, "spent"):
+                    session.add(_event(row, moment, "lease settled late", detail))
+                return to_lease(row)
+            if any(excess > 0 for excess in over.values()):
+                session.add(_event(row, moment, "lease overshot", detail))
+            _set(row, "spent", spent)
+            row.settled_at, row.wasted = moment, wasted
+            session.flush()
+            return to_lease(row)
+
+    def expire(self, *, sweep: str | None = None, now: datetime | None = None) -> list[Lease]:
+        """Settle leases that ran out, at their full reservation and as wasted: their holders vanished."""
+        with self.database.write() as session:
+            moment = _utc(now) or self.database.now(session)
+            due = select(LeaseRow.id).where(LeaseRow.settled_at.is_(None), LeaseRow.expires_at <= moment)
+            if sweep is not None:
+                due = due.where(LeaseRow.sweep == sweep)
+            ended = []
+            # By sweep, then lease: every transaction locks sweeps in the same order, so none waits in a ring.
+            for lease in session.scalars(due.order_by(LeaseRow.sweep, LeaseRow.id)).all():
+                row, _ = _locked(session, lease)
+                if row.settled_at is not None or row.expires_at > moment:
+                    continue
+                _set(row, "spent", _get(row, "reserved"))
+                row.settled_at, row.wasted = moment, True
+                session.add(_event(row, moment, "lease expired", {"lease": row.id, "holder": row.holder}))
+                ended.append(row)
+            session.flush()
+            return [to_lease(row) for row in ended]
+
+    def totals(self, sweep: str) -> dict[str, Amounts]:
+        """{"budget", "spent", "reserved", "wasted"} of a sweep. A unit that no lease counts is None: unknown, not 0."""
+        with self.database.read() as session:
+            row = lock_sweep(session, sweep)
+            budget = Amounts(
+                usd=row.budget_usd, gpu_seconds=row.budget_gpu_seconds, wall_seconds=row.budget_wall_seconds
+            )
+            settled, opened = LeaseRow.settled_at.is_not(None), LeaseRow.settled_at.is_(None)
+            counted = [func.count(_column("reserved", unit)) for unit in _UNITS]
+            counts = session.execute(select(*counted).where(LeaseRow.sweep == sweep)).one()
+
+            def known(side: str, which: ColumnElement[bool]) -> Amounts:
+                sums = _sums(session, sweep, side, which)
+                return _amounts(
+                    {unit: (sums[unit] or 0) if n else None for unit, n in zip(_UNITS, counts, strict=True)}
+                )
+
+            return {
+                "budget": budget,
+                "spent": known("spent", settled),
+                "reserved": known("reserved", opened),
+                "wasted": known("spent", settled & LeaseRow.wasted.is_(True)),
+            }
+
+    def balance(self, sweep: str) -> dict[str, dict[str, float | None]]:
+        """The shape of `duchenne cost`: `totals`, each as {"usd", "gpu_hours", "wall_seconds"}."""
+        return {name: amounts.as_json() for name, amounts in self.totals(sweep).items()}
+
+    def leases(self, sweep: str, *, open_only: bool = False) -> list[Lease]:
+        """Leases of a sweep in the order in which they were opened."""
+        statement = select(LeaseRow).where(LeaseRow.sweep == sweep).order_by(LeaseRow.id)
+        if open_only:
+            statement = statement.where(LeaseRow.settled_at.is_(None))
+        with self.database.read() as session:
+            return [to_lease(row) for row in session.scalars(statement)]
+
+
+def _over_limit(
+    session: Session, sweep: SweepRow, limits: Amounts | None, asked: dict[str, int | None]
+) -> Refusal | None:
+    budget = limits or Amounts(
+        usd=sweep.budget_usd, gpu_seconds=sweep.budget_gpu_seconds, wall_seconds=sweep.budget_wall_seconds
+    )
+    bounds = _to_integers(budget, math.floor, "limit")
+    spent = _sums(session, sweep.id, "spent", LeaseRow.settled_at.is_not(None))
+    reserved = _sums(session, sweep.id, "reserved", LeaseRow.settled_at.is_(None))
+    for unit, (_, scale) in _UNITS.items():
+        bound, wanted = bounds[unit], asked[unit]
+        used = (spent[unit] or 0) + (reserved[unit] or 0)
+        if bound is not None and (wanted is None or used + wanted > bound):
+            return Refusal(
+                sweep=sweep.id,
+                unit=unit,
+                limit=bound / scale,
+                spent=(spent[unit] or 0) / scale,
+                reserved=(reserved[unit] or 0) / scale,
+                asked=None if wanted is None else wanted / scale,
+            )
+    return None
+
+
+def _sums(session: Session, sweep: str, side: str, which: ColumnElement[bool]) -> dict[str, int | None]:
+    columns = [func.sum(_column(side, unit)) for unit in _UNITS]
+    values = session.execute(select(*columns).where(LeaseRow.sweep == sweep, which)).one()
+    return {unit: None if value is None else int(value) for unit, value in zip(_UNITS, values, strict=True)}
+
+
+def _locked(session: Session, lease: int) -> tuple[LeaseRow, SweepRow]:
+    owner = session.execute(select(LeaseRow.sweep).where(LeaseRow.id == lease)).scalar_one_or_none()
+    if owner is None:
+        raise NotFoundError(f"a lease must be reserved before it changes, but there is none with id {lease}")
+    sweep = lock_sweep(session, owner)
+    return session.get_one(LeaseRow, lease, populate_existing=True), sweep
+
+
+def _event(row: LeaseRow, moment: datetime, what: str, detail: dict[str, Any]) -> EventRow:
+    return EventRow(at=moment, sweep=row.sweep, actor="ledger", what=what, detail=detail)
+
+
+def _column(side: str, unit: str) -> Any:
+    return getattr(LeaseRow, f"{side}_{_UNITS[unit][0]}")
+
+
+def _get(row: LeaseRow, side: str) -> dict[str, int | None]:
+    return {unit: getattr(row, f"{side}_{suffix}") for unit, (suffix, _) in _UNITS.items()}
+
+
+def _set(row: LeaseRow, side: str, values: Mapping[str, int | None]) -> None:
+    for unit, (suffix, _) in _UNITS.items():
+        setattr(row, f"{side}_{suffix}", values[unit])
+
+
+def _plus(held: int | None, more: int | None) -> int | None:
+    return held if more is None else (held or 0) + more
+
+
+def _to_integers(amounts: Amounts, rounding: Any, what: str) -> dict[str, int | None]:
+    """Integers of each unit: what is asked or spent rounds up, limits round down, so that rounding never overruns."""
+    values: dict[str, int | None] = {}
+    for unit, (_, scale) in _UNITS.items():
+        value: float | None = getattr(amounts, unit)
+        if value is not None and not 0 <= value * scale < 2**62:
+            raise RecordsError(f"an {what} must be a number >= 0, but {unit} is {value}; correct it")
+        # The first rounding takes off what binary fractions add: 0.1 USD is 100,000,000 nano-dollars, not one more.
+        values[unit] = None if value is None else int(rounding(round(value * scale, 3)))
+    return values
+
+
+def _floats(values: Mapping[str, int | None]) -> dict[str, float | None]:
+    return {unit: None if values[unit] is None else (values[unit] or 0) / scale for unit, (_, scale) in _UNITS.items()}
+
+
+def _amounts(values: Mapping[str, int | None]) -> Amounts:
+    return Amounts(**_floats(values))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
+
+
+def to_lease(row: LeaseRow) -> Lease:
+    return Lease(
+        id=row.id,
+        sweep=row.sweep,
+        holder=row.holder,
+        kind=row.kind,
+        resource=row.resource,
+        reserved=_amounts(_get(row, "reserved")),
+        spent=_amounts(_get(row, "spent")),
+        opened_at=row.opened_at,
+        expires_at=row.expires_at,
+        settled_at=row.settled_at,
+        wasted=row.wasted,
+    )

@@ -1,0 +1,1 @@
+"""Alembic's migrations of the records; `duchenne.records.migrate` runs them."""

@@ -1,0 +1,157 @@
+"""Rules that span sections of a sweep. Each names the paths it reads, so that one broken field doesn't hide the rest.
+
+A rule reads a sweep whose sections are valid by themselves and yields faults. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from duchenne.spec.datasets import named_faults
+from duchenne.spec.errors import Fault, Path
+from duchenne.spec.search import MAX_TRIALS, Asha, Choice, Grid, MedianStopping, kind_of
+from duchenne.spec.space import (
+    candidates,
+    combination_faults,
+    overlapping_faults,
+    path_faults,
+    possible_models,
+    value_faults,
+)
+from duchenne_jobs.config import MODEL_NAMES, OrdersConfig
+
+if TYPE_CHECKING:
+    from duchenne.spec.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check and the paths that it reads."""
+
+    reads: tuple[Path, ...]
+    check: Callable[[Sweep], Iterator[Fault]]
+
+
+def check(sweep: Sweep, broken: tuple[Path, ...] = ()) -> list[Fault]:
+    """Every broken rule, leaving out those that read a path at, above or below one of `broken`."""
+    faults: list[Fault] = []
+    for rule in RULES:
+        if not any(_related(read, path) for read in rule.reads for path in broken):
+            faults.extend(rule.check(sweep))
+    return faults
+
+
+def _related(one: Path, other: Path) -> bool:
+    shared = min(len(one), len(other))
+    return one[:shared] == other[:shared]
+
+
+def _space_paths(sweep: Sweep) -> Iterator[Fault]:
+    yield from path_faults(sweep.search.space)
+    yield from overlapping_faults(sweep.search.space)
+
+
+def _space_values(sweep: Sweep) -> Iterator[Fault]:
+    yield from value_faults(sweep.base, sweep.search.space)
+
+
+def _space_combinations(sweep: Sweep) -> Iterator[Fault]:
+    yield from combination_faults(sweep.base, sweep.search.space)
+
+
+def _algorithm_takes_dimensions(sweep: Sweep) -> Iterator[Fault]:
+    for path, dimension in sweep.search.space.items():
+        kind = kind_of(dimension) or ""
+        at = ("search", "space", path, kind)
+        if sweep.search.algorithm == "grid" and kind not in ("grid", "choice"):
+            yield Fault(at, "algorithm grid takes only grid and choice", kind, "list values or use algorithm random")
+        if sweep.search.algorithm == "optuna" and kind == "grid":
+            yield Fault(at, "algorithm optuna takes no grid", kind, "use choice, or algorithm grid")
+
+
+def _trials_fit_algorithm(sweep: Sweep) -> Iterator[Fault]:
+    search = sweep.search
+    at = ("search", "trials")
+    if not search.space:
+        if search.trials not in (None, 1):
+            rule = "a sweep without a search space has one trial"
+            yield Fault(at, rule, str(search.trials), "add search.space, or remove trials (seeds repeat an evaluation)")
+        return
+    points = 1
+    for dimension in search.space.values():
+        if isinstance(dimension, Grid):
+            points *= len(dimension.grid)
+        elif isinstance(dimension, Choice) and search.algorithm == "grid":
+            points *= len(dimension.choice)
+    if search.algorithm == "grid":
+        if search.trials not in (None, points):
+            rule = f"algorithm grid runs every combination, {points} trials"
+            yield Fault(at, rule, str(search.trials), f"remove trials or set it to {points}")
+        trials = points
+    elif search.trials is None:
+        yield Fault(at, f"required with algorithm {search.algorithm}", "none", "add `trials:` with a number of draws")
+        return
+    else:
+        trials = points * search.trials
+    if trials > MAX_TRIALS:
+        rule = f"a sweep must have at most {MAX_TRIALS} trials"
+        yield Fault(("search", "space"), rule, str(trials), "list fewer values or draw at random")
+
+
+def _grace_within_epochs(sweep: Sweep) -> Iterator[Fault]:
+    scheduler = sweep.search.scheduler
+    if not isinstance(scheduler, (Asha, MedianStopping)):
+        return
+    epochs = min((value for value in candidates(sweep, "training.epochs") if isinstance(value, int)), default=None)
+    if epochs is not None and scheduler.grace_epochs > epochs:
+        yield Fault(
+            ("search", "scheduler", "grace_epochs"),
+            f"grace_epochs <= training.epochs must hold, and a trial may have {epochs} epochs",
+            str(scheduler.grace_epochs),
+            "lower grace_epochs or raise epochs",
+        )
+
+
+def _orders_have_a_monet(sweep: Sweep) -> Iterator[Fault]:
+    models = possible_models(sweep)
+    if "monet" in models or "monet" in sweep.comparators:
+        return
+    rule = f"model.orders belongs to monet, and no trial or comparator is one (model.name: {', '.join(models)})"
+    hint = "set model.name to monet or remove it"
+    if sweep.model.orders != OrdersConfig():
+        yield Fault(("model", "orders"), rule, None, hint)
+    for path in sweep.search.space:
+        if path == "model.orders" or path.startswith("model.orders."):
+            yield Fault(("search", "space", path), rule, None, hint)
+
+
+def _comparators_differ(sweep: Sweep) -> Iterator[Fault]:
+    models = possible_models(sweep)
+    for position, name in enumerate(sweep.comparators):
+        if name in MODEL_NAMES and models == (name,):
+            rule = "a comparator must differ from the sweep's own model"
+            yield Fault(("comparators", position), rule, name, "remove it: the model has an entry already")
+
+
+def _folds_fit_names(sweep: Sweep) -> Iterator[Fault]:
+    yield from named_faults(sweep.data, sweep.folds)
+
+
+_BASE: tuple[Path, ...] = (("model",), ("loss",), ("training",))
+_SPACE: Path = ("search", "space")
+_ALGORITHM: Path = ("search", "algorithm")
+
+RULES = (
+    # Judge each sound dimension by itself, whatever else is broken.
+    Rule((), _space_paths),
+    Rule((), _space_values),
+    Rule((_ALGORITHM,), _algorithm_takes_dimensions),
+    Rule((*_BASE, _SPACE), _space_combinations),
+    Rule((_SPACE, _ALGORITHM, ("search", "trials")), _trials_fit_algorithm),
+    Rule((_SPACE, ("search", "scheduler"), ("training",)), _grace_within_epochs),
+    Rule((("model",), _SPACE, ("comparators",)), _orders_have_a_monet),
+    Rule((("model",), _SPACE, ("comparators",)), _comparators_differ),
+    Rule((("folds", "count"), ("folds", "inner"), ("data", "uri"), ("data", "protocol")), _folds_fit_names),
+)

@@ -1,0 +1,136 @@
+"""The small sections of a sweep: who runs it, on which data and folds, within which budget, at which prices."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from duchenne_jobs.config import Config
+from duchenne_jobs.data.builtin import parse_builtin
+from duchenne_jobs.data.errors import DatasetError
+
+SLUG_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+Slug = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=40)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+PositiveAmount = Annotated[float, Field(gt=0.0, le=1e12)]
+Price = Annotated[float, Field(ge=0.0, le=1e6)]
+
+URI_SCHEMES = ("builtin", "s3", "file")
+PROTOCOL_NAMES = ("bp4d", "disfa")
+PROTOCOL_SUFFIXES = (".yaml", ".yml", ".json")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+
+
+def split_uri(uri: str) -> tuple[str | None, str]:
+    """(scheme, rest) of a dataset's URI; the scheme of a plain path is None."""
+    match = _SCHEME.fullmatch(uri)
+    return (match.group(1), match.group(2)) if match else (None, uri)
+
+
+def _checked_uri(uri: str) -> str:
+    scheme, rest = split_uri(uri)
+    if scheme is not None and scheme not in URI_SCHEMES:
+        raise ValueError(
+            f"a URI must be a path, builtin://, s3:// or file://, but got {scheme}://; copy the data there"
+        )
+    if scheme is not None and "@" in rest.split("/", 1)[0]:
+        # The value is not repeated: it may hold a secret.
+        raise ValueError("a URI must not carry credentials, but got some; set them in the environment instead")
+    if not rest.strip("/ "):
+        raise ValueError(f"a URI must name a dataset, but got {uri!r}; add its path")
+    if not uri.isprintable():
+        raise ValueError(f"a URI must be printable, but got {uri!r}; remove control characters")
+    try:
+        parse_builtin(uri)
+    except DatasetError as error:
+        rule, _, hint = str(error).removeprefix(f"{uri}: ").partition("; ")
+        raise ValueError(f"{rule.partition(', but got ')[0]}, but got {uri}; {hint or 'see docs/spec.md'}") from None
+    return uri
+
+
+def _checked_protocol(protocol: str | None) -> str | None:
+    if protocol is None or protocol in PROTOCOL_NAMES or protocol.lower().endswith(PROTOCOL_SUFFIXES):
+        return protocol
+    raise ValueError(
+        f"a protocol must be bp4d, disfa or the path of a .yaml, .yml or .json file, but got {protocol!r}; "
+        "name one of them, or leave it out to deal the folds by `folds.seed`"
+    )
+
+
+class Metadata(Config):
+    """Whose sweep it is and what it is called."""
+
+    name: Slug = Field(description="Name of the sweep: lower-case letters, digits and hyphens, at most 40 characters.")
+    team: Slug = Field("default", description="Team that the sweep, its costs and its entries belong to.")
+    board: Slug | None = Field(
+        None, description="Leaderboard that the entries appear on; null takes the name of the dataset."
+    )
+
+
+class DataSection(Config):
+    """Which rows are learned from."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_checked_uri)] = Field(
+        description="Dataset: a folder, `s3://bucket/prefix`, `builtin://yeast` or "
+        "`builtin://toy?count=500&tasks=5&seed=0`. A relative path starts where `duchenne` is run."
+    )
+    protocol: Annotated[str | None, AfterValidator(_checked_protocol)] = Field(
+        None,
+        description="Published folds: `bp4d`, `disfa`, or the path of a folds file; null deals the subjects to folds "
+        "by `folds.seed`. A relative path starts where `duchenne` is run.",
+    )
+
+
+class Resources(Config):
+    """What one worker of a fold job holds while it runs."""
+
+    cpu: Annotated[float, Field(gt=0.0, le=4096.0)] = Field(1.0, description="CPU cores a worker.")
+    gpu: Annotated[float, Field(ge=0.0, le=4096.0)] = Field(
+        0.0, description="GPUs a worker; a fraction shares one GPU between workers."
+    )
+
+
+class FoldsSection(Config):
+    """Nested cross-validation: sealed outer test folds, inner folds for the search."""
+
+    count: Annotated[int, Field(ge=2, le=1000)] = Field(
+        3, description="Outer folds: each one's subjects are the sealed test set once."
+    )
+    inner: Annotated[int, Field(ge=2, le=1000)] = Field(
+        3, description="Inner folds of each outer training set, from which the search's metric comes."
+    )
+    seed: Seed = Field(0, description="Seed by which subjects are dealt to folds.")
+    selection: Literal["shared", "per_fold"] = Field(
+        "shared",
+        description="`shared`: one configuration, by the mean over all inner folds (Tallec 2023, chapter 4); "
+        "`per_fold`: each outer fold selects its own, by its own inner folds (strict nested cross-validation).",
+    )
+    workers_per_fold: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Workers that train one fold job together (data parallel)."
+    )
+    resources: Resources = Field(default_factory=Resources, description="What one worker holds.")
+
+
+class BudgetSection(Config):
+    """What the sweep may spend at most, over all its attempts. At least one limit is required."""
+
+    usd: PositiveAmount | None = Field(None, description="Limit in US dollars, at `prices`; null for none.")
+    gpu_hours: PositiveAmount | None = Field(None, description="Limit in GPU-hours; null for none.")
+    wall_seconds: PositiveAmount | None = Field(None, description="Limit in seconds of wall time; null for none.")
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if self.usd is None and self.gpu_hours is None and self.wall_seconds is None:
+            raise ValueError(
+                "a budget must set a limit, but got none; set usd, gpu_hours or wall_seconds to a number above 0"
+            )
+        return self
+
+
+class Prices(Config):
+    """What an hour costs. 0 means that nothing is charged for it."""
+
+    cpu_hour_usd: Price = Field(0.0, description="US dollars an hour of one CPU core.")
+    gpu_hour_usd: Price = Field(0.0, description="US dollars an hour of one GPU.")

@@ -1,0 +1,66 @@
+"""From a sweep and drawn values to the frozen configuration of one run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from duchenne.spec import paths
+from duchenne.spec.messages import broken_rules
+from duchenne.spec.search import Choice, Grid, LogUniform, RandInt, Uniform
+from duchenne_jobs.config import ModelName, RunConfig
+
+if TYPE_CHECKING:
+    from duchenne.spec.sweep import Sweep
+
+
+def apply(sweep: Sweep, values: Mapping[str, object]) -> RunConfig:
+    """The configuration of the trial that drew `values` (dotted path -> value); other fields keep the sweep's.
+
+    Raises ValueError, one line a broken rule, where a path is not in the space or the values don't go together.
+    """
+    space = sweep.search.space
+    for path in values:
+        if path not in space:
+            known = ", ".join(space) or "none"
+            raise ValueError(f"values must lie on paths of the search space, but got {path}; use one of: {known}")
+    return overlay(sweep.base, {path: _within(space[path], value) for path, value in values.items()})
+
+
+def _within(dimension: Choice | Grid | Uniform | LogUniform | RandInt, value: object) -> object:
+    """Takes a draw that rounding put a hair outside a range back to its end: exp(log(high)) may exceed high."""
+    match dimension:
+        case Uniform(uniform=(low, high)) | LogUniform(loguniform=(low, high)) if isinstance(value, float):
+            end = min(max(value, low), high)
+            return end if math.isclose(end, value, rel_tol=1e-9) else value
+        case _:
+            return value
+
+
+def overlay(base: RunConfig, values: Mapping[str, object]) -> RunConfig:
+    """`base` with `values` put at their dotted paths, validated as strictly as the file."""
+    tree = base.model_dump(mode="json")
+    for path, value in values.items():
+        paths.put(tree, path, value)
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree, default=_number), strict=True)
+    except ValidationError as error:
+        faults = broken_rules(error, RunConfig, tree)
+        raise ValueError("; ".join(fault.located for fault in faults)) from error
+
+
+def _number(value: object) -> object:
+    """Search libraries may draw numpy scalars, which know how to become Python's."""
+    item = getattr(value, "item", None)
+    if item is None:
+        raise TypeError(f"a drawn value must be a number, text, list or mapping, but got {type(value).__name__}")
+    return item()
+
+
+def with_model(config: RunConfig, name: ModelName) -> RunConfig:
+    """A neural comparator's configuration: encoder, loss and training as selected, only the model exchanged."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"name": name})})

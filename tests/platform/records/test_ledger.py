@@ -1,0 +1,238 @@
+"""Contract: nothing is spent that was not reserved, and nothing is reserved beyond the limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from duchenne.records import (
+    Amounts,
+    Lease,
+    NewSweep,
+    NotFoundError,
+    RecordsConflictError,
+    RecordsError,
+    RecordStore,
+    Refusal,
+    Sweep,
+    open_store,
+)
+
+MakeSweep = Callable[..., Sweep]
+
+
+def reserve(store: RecordStore, sweep: Sweep, **amounts: float) -> Lease | Refusal:
+    return store.ledger.reserve(sweep.id, Amounts(**amounts), ttl=60, holder="worker", kind="fold_job")
+
+
+def granted(answer: Lease | Refusal) -> Lease:
+    assert isinstance(answer, Lease), answer
+    return answer
+
+
+def refused(answer: Lease | Refusal) -> Refusal:
+    assert isinstance(answer, Refusal), answer
+    return answer
+
+
+def test_a_lease_is_granted_up_to_the_limit_and_no_further(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=1.0))
+    leases = [granted(reserve(store, sweep, usd=0.1)) for _ in range(10)]
+    refusal = refused(reserve(store, sweep, usd=1e-9))
+    assert refusal == Refusal(sweep=sweep.id, unit="usd", limit=1, spent=0, reserved=1, asked=1e-9)
+    store.ledger.settle(leases[0].id, Amounts(usd=0.04))
+    assert granted(reserve(store, sweep, usd=0.06))
+    refusal = refused(reserve(store, sweep, usd=0.01))
+    assert (refusal.spent, refusal.reserved, refusal.asked) == (0.04, 0.96, 0.01)
+    assert "0.04 + 0.96 + 0.01 > 1 usd" in refusal.reason
+
+
+def test_each_unit_has_its_own_limit(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=10, gpu_seconds=100, wall_seconds=1000))
+    assert refused(reserve(store, sweep, usd=1, gpu_seconds=101, wall_seconds=1)).unit == "gpu_seconds"
+    assert refused(reserve(store, sweep, usd=1, gpu_seconds=1, wall_seconds=1001)).unit == "wall_seconds"
+    unknown = refused(reserve(store, sweep, gpu_seconds=1, wall_seconds=1))
+    assert (unknown.unit, unknown.asked) == ("usd", None)
+    assert "give the resource a price" in unknown.reason
+    assert store.ledger.leases(sweep.id) == []
+
+
+def test_what_has_no_limit_is_counted_and_never_refused(store: RecordStore, sweep: Sweep) -> None:
+    granted(reserve(store, sweep, gpu_seconds=1e9))
+    assert store.ledger.balance(sweep.id) == {
+        "budget": {"usd": None, "gpu_hours": None, "wall_seconds": None},
+        "spent": {"usd": None, "gpu_hours": 0.0, "wall_seconds": None},
+        "reserved": {"usd": None, "gpu_hours": pytest.approx(1e9 / 3600), "wall_seconds": None},
+        "wasted": {"usd": None, "gpu_hours": 0.0, "wall_seconds": None},
+    }
+
+
+def test_limits_given_with_the_call_win(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=100))
+    answer = store.ledger.reserve(
+        sweep.id, Amounts(usd=2), limits=Amounts(usd=1), ttl=60, holder="w", kind="node", resource={"gpus": 1}
+    )
+    assert refused(answer).limit == 1
+
+
+def test_renewing_reserves_more_and_runs_longer(store: RecordStore, make_sweep: MakeSweep, clock: Any) -> None:
+    sweep = make_sweep(budget=Amounts(usd=1))
+    lease = granted(reserve(store, sweep, usd=0.5))
+    clock.advance(50)
+    longer = granted(store.ledger.renew(lease.id, Amounts(usd=0.4), ttl=60))
+    assert (longer.reserved.usd, (longer.expires_at - lease.expires_at).total_seconds()) == (0.9, 50)
+    assert refused(store.ledger.renew(lease.id, Amounts(usd=0.2), ttl=60)).reserved == 0.9
+    assert store.ledger.leases(sweep.id, open_only=True) == [longer]
+
+
+def test_a_lease_that_ran_out_is_not_renewed(store: RecordStore, sweep: Sweep, clock: Any) -> None:
+    lease = granted(reserve(store, sweep, usd=1))
+    clock.advance(60)
+    with pytest.raises(RecordsConflictError, match="ran out at 00:01:00"):
+        store.ledger.renew(lease.id, Amounts(usd=1), ttl=60)
+    store.ledger.settle(lease.id, Amounts(usd=1))
+    with pytest.raises(RecordsConflictError, match="was settled"):
+        store.ledger.renew(lease.id, Amounts(usd=1), ttl=60)
+
+
+def test_a_vanished_holder_costs_its_full_reservation(store: RecordStore, make_sweep: MakeSweep, clock: Any) -> None:
+    sweep = make_sweep(budget=Amounts(usd=1))
+    lost, kept = granted(reserve(store, sweep, usd=0.6)), granted(reserve(store, sweep, usd=0.1))
+    clock.advance(59)
+    store.ledger.renew(kept.id, Amounts(), ttl=60)
+    assert store.ledger.expire() == []
+    clock.advance(1)
+    assert refused(reserve(store, sweep, usd=0.4)).reserved == 0.7, "unsettled still counts in full"
+    (ended,) = store.ledger.expire(sweep=sweep.id)
+    assert (ended.id, ended.spent.usd, ended.wasted) == (lost.id, 0.6, True)
+    assert store.ledger.expire() == []
+    balance = store.ledger.balance(sweep.id)
+    assert [balance[name]["usd"] for name in ("budget", "spent", "reserved", "wasted")] == [1, 0.6, 0.1, 0.6]
+    assert [event.what for event in store.events(sweep.id)] == ["lease expired"]
+
+
+def test_a_late_report_goes_to_the_audit_and_changes_nothing(store: RecordStore, sweep: Sweep, clock: Any) -> None:
+    lease = granted(reserve(store, sweep, usd=0.6))
+    clock.advance(60)
+    (ended,) = store.ledger.expire()
+    assert store.ledger.settle(lease.id, Amounts(usd=0.2)) == ended
+    assert store.ledger.settle(lease.id, Amounts(usd=0.6)) == ended
+    assert [event.what for event in store.events(sweep.id)] == ["lease expired", "lease settled late"]
+
+
+def test_more_than_was_reserved_is_recorded_and_said(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=1))
+    lease = granted(reserve(store, sweep, usd=0.5))
+    settled = store.ledger.settle(lease.id, Amounts(usd=0.8), wasted=True)
+    assert (settled.spent.usd, settled.wasted) == (0.8, True)
+    assert settled.overshoot.usd == pytest.approx(0.3)
+    (event,) = store.events(sweep.id)
+    assert (event.what, event.detail["reserved"]["usd"], event.detail["observed"]["usd"]) == (
+        "lease overshot",
+        0.5,
+        0.8,
+    )
+    assert refused(reserve(store, sweep, usd=0.3)).spent == 0.8
+
+
+def test_a_unit_that_nobody_observed_counts_as_reserved(store: RecordStore, sweep: Sweep) -> None:
+    lease = granted(reserve(store, sweep, usd=0.5, gpu_seconds=30))
+    assert store.ledger.settle(lease.id, Amounts(usd=0.2)).spent == Amounts(usd=0.2, gpu_seconds=30)
+
+
+def test_rounding_never_opens_the_limit(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=0.3, gpu_seconds=10))
+    for _ in range(3):
+        granted(reserve(store, sweep, usd=0.1, gpu_seconds=0.0001))
+    assert refused(reserve(store, sweep, usd=4e-10, gpu_seconds=0)).asked == 1e-9
+    assert store.ledger.totals(sweep.id)["reserved"] == Amounts(usd=0.3, gpu_seconds=0.003)
+
+
+@pytest.mark.parametrize("amount", [-1.0, math.nan, math.inf, 1e30])
+def test_amounts_that_are_none_are_refused(store: RecordStore, sweep: Sweep, amount: float) -> None:
+    with pytest.raises(RecordsError, match="usd is"):
+        reserve(store, sweep, usd=amount)
+    with pytest.raises(RecordsError, match="usd is"):
+        store.ledger.settle(1, Amounts(usd=amount))
+
+
+def test_a_lease_must_run_out(store: RecordStore, sweep: Sweep) -> None:
+    for ttl in (0, -1, math.inf, math.nan):
+        with pytest.raises(RecordsError, match="ttl"):
+            store.ledger.reserve(sweep.id, Amounts(), ttl=ttl, holder="w", kind="node")
+
+
+def test_leases_that_do_not_exist_are_named(store: RecordStore) -> None:
+    for call in (
+        lambda: store.ledger.settle(7, Amounts()),
+        lambda: store.ledger.renew(7, Amounts(), ttl=1),
+    ):
+        with pytest.raises(NotFoundError, match="id 7"):
+            call()
+
+
+def test_threads_that_race_share_the_budget_exactly(store: RecordStore, make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(budget=Amounts(usd=2.0))
+    answers: list[Lease | Refusal] = []
+    threads = [
+        threading.Thread(target=lambda: answers.extend(reserve(store, sweep, usd=0.1) for _ in range(6)))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(answers), sum(isinstance(answer, Lease) for answer in answers)) == (36, 20)
+    assert store.ledger.totals(sweep.id)["reserved"].usd == 2.0
+
+
+WORKER = """
+import sys
+from duchenne.records import Amounts, Lease, open_store
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+granted = 0
+while isinstance(store.ledger.reserve(sys.argv[2], Amounts(usd=0.1), ttl=60, holder="w", kind="fold_job"), Lease):
+    granted += 1
+print(granted)
+"""
+
+
+def test_processes_that_race_share_the_budget_exactly(url: str) -> None:
+    with open_store(url) as store:
+        new = NewSweep(name="s", team="t", board="b", spec={}, spec_text="", spec_digest="", dataset_uri="u")
+        sweep = store.create_sweep(dataclasses.replace(new, budget=Amounts(usd=5.0)))
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, url, sweep.id],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+            for _ in range(3)
+        ]
+        try:
+            for worker in workers:
+                assert worker.stdout is not None
+                assert worker.stdout.readline() == "ready\n"
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+            grants = [int(worker.communicate(timeout=60)[0]) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
+        assert sum(grants) == 50
+        assert store.ledger.totals(sweep.id)["reserved"].usd == 5.0
