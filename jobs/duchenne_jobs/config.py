@@ -37,7 +37,8 @@ class OrdersConfig(Config):
     """MONET's order set and how its soft order is learned (Tallec 2023, 2.4)."""
 
     count: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        32, description="M: orders in the set. `source: random` draws distinct ones, and takes all T! where M is larger."
+        32,
+        description="M: orders in the set. `source: random` draws distinct ones, and takes all T! where M is larger.",
     )
     active: PositiveInt | None = Field(
         None, description="k: orders kept a training step by order dropout (eq. 2.34); null keeps all M."
@@ -81,7 +82,9 @@ class ModelConfig(Config):
     head_layers: Annotated[int, Field(ge=1, le=16)] = Field(
         2, description="Dense layers of a prediction head (vmnc, vmns), the output layer included."
     )
-    orders: OrdersConfig = Field(default_factory=OrdersConfig, description="Order set of monet; other models ignore it.")
+    orders: OrdersConfig = Field(
+        default_factory=OrdersConfig, description="Order set of monet; other models ignore it."
+    )
     trajectories: Annotated[int, Field(ge=1, le=100_000)] = Field(
         20, description="Sampled trajectories a row at inference (mrnn: L of algorithm 1; monet: R x L of algorithm 2)."
     )
@@ -98,10 +101,14 @@ class SmoothingConfig(Config):
         description="`ls`/`vls`: eq. 4.4/4.6 with `alpha`; `vals`: eq. 4.10 with `alpha_positive`, `alpha_negative`; "
         "`rhls`: eq. 4.11 and 4.12 with `beta`.",
     )
-    alpha: Probability | None = Field(None, description="Probability that a label becomes uniform (ls, vls; default 0.1).")
+    alpha: Probability | None = Field(
+        None, description="Probability that a label becomes uniform (ls, vls; default 0.1)."
+    )
     alpha_positive: Probability | None = Field(None, description="The same for positive labels (vals; default 0).")
     alpha_negative: Probability | None = Field(None, description="The same for negative labels (vals; default 0.25).")
-    beta: Probability | None = Field(None, description="Share of the majority's surplus that is smoothed (rhls; default 0.25).")
+    beta: Probability | None = Field(
+        None, description="Share of the majority's surplus that is smoothed (rhls; default 0.25)."
+    )
     mixing: Literal["uniform", "published"] = Field(
         "uniform", description="`uniform`: a smoothed label becomes uniform; `published`: eq. 4.10 and 4.12 as printed."
     )

@@ -43,8 +43,8 @@ class GRUCells(nn.Module):
         num_tasks: T, the number of labels.
         hidden_size: H, the units of a cell.
         shared: one cell for all tasks, as in an MRNN (eq. 2.10): every recurrent parameter and `weight_out` keep a leading
-            axis of 1, since the cell g_V itself gives the output o^t. `bias_out` stays (T,), so that each task can start
-            from its own frequency (eq. 2.38).
+            axis of 1, since the cell g_V itself gives the output o^t. `bias_out` stays (T,), so that each task can
+            start from its own frequency (eq. 2.38).
         groups: a partition of the tasks into cells that predict and feed several labels a step (eq. 2.43, 2.44). Orders
             then permute groups, and parameters gain a slot axis of W, the largest group's size: `weight_ih (C, 3H, W)`,
             `weight_out (C, W, H)`, `bias_out (C, W)`. Slots beyond a smaller group's size are never read.
@@ -112,7 +112,8 @@ class GRUCells(nn.Module):
         return CellWeights(*tensors, slots=self.slots)
 
     def extra_repr(self) -> str:
-        return f"num_tasks={self.num_tasks}, num_cells={self.num_cells}, hidden_size={self.hidden_size}, shared={self.shared}"
+        return f"num_tasks={self.num_tasks}, num_cells={self.num_cells}, hidden_size={self.hidden_size},
+        shared={self.shared}"
 
 
 def _checked_groups(groups: Sequence[Sequence[int]], num_tasks: int) -> list[list[int]]:

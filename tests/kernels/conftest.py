@@ -28,7 +28,9 @@ class Problem:
     active: Tensor | None
 
     def to(self, dtype: torch.dtype) -> Problem:
-        groups = [[task for task in cell if task >= 0] for cell in self.cells.slots.tolist()] if self.cells.grouped else None
+        groups = (
+            [[task for task in cell if task >= 0] for cell in self.cells.slots.tolist()] if self.cells.grouped else None
+        )
         cells = GRUCells(
             self.cells.num_tasks, self.cells.hidden_size, shared=self.cells.shared, groups=groups, dtype=dtype
         )

@@ -11,7 +11,15 @@ from duchenne_kernels import order_log_likelihood, order_logits
 
 FP32_BOUND, BF16_BOUND = 1e-5, 1e-2
 # Each odd size of each axis at least once: (B, M, T, H).
-SIZES = [(1, 1, 1, 16), (3, 120, 2, 48), (17, 1, 5, 100), (65, 120, 5, 64), (1, 513, 12, 64), (3, 120, 14, 100), (17, 513, 2, 16), (2, 40, 14, 48)]
+SIZES = [
+    (1, 1, 14, 16),
+    (3, 120, 2, 48),
+    (17, 1, 12, 100),
+    (65, 120, 5, 64),
+    (1, 513, 1, 48),
+    (3, 513, 5, 16),
+    (2, 60, 12, 64),
+]
 
 quick = settings(
     max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -68,7 +76,11 @@ def test_gradcheck(backend: str, active: int | None, make) -> None:  # type: ign
 
     # Labels stay inside (0, 1): finite differences must not leave the allowed range.
     labels = problem.labels.clamp(0.1, 0.9).requires_grad_()
-    inputs = (problem.hidden.requires_grad_(), labels, *[value.detach().requires_grad_() for value in parameters.values()])
+    inputs = (
+        problem.hidden.requires_grad_(),
+        labels,
+        *[value.detach().requires_grad_() for value in parameters.values()],
+    )
     assert torch.autograd.gradcheck(likelihood, inputs)
 
 
@@ -121,7 +133,9 @@ def test_saturated_gates_stay_finite(make, run, assert_close, cpu_kernels) -> No
         problem.cells.bias_out.copy_(torch.randn_like(problem.cells.bias_out) * 300)
     found = run(problem, "cpu")
     assert all(value.isfinite().all() for value in found.values())
-    assert_close({"logits": found["logits"]}, {"logits": run(problem.to(torch.float64), "reference")["logits"]}, FP32_BOUND)
+    assert_close(
+        {"logits": found["logits"]}, {"logits": run(problem.to(torch.float64), "reference")["logits"]}, FP32_BOUND
+    )
 
 
 def test_two_calls_are_bitwise_equal(make, run, cpu_kernels) -> None:  # type: ignore[no-untyped-def]

@@ -23,7 +23,10 @@ NAN_LABELS = torch.tensor([[0.0, float("nan"), 0.0], [0.0, 1.0, 0.0]])
         ({"hidden": torch.ones(2, 4, dtype=torch.int64)}, "`hidden` must be a float tensor, but got torch.int64"),
         ({"hidden": torch.randn(2, 4, dtype=torch.float64)}, "dtype torch.float32, but got torch.float64"),
         ({"hidden": torch.randn(2, 4, device="meta")}, "device cpu, but got meta"),
-        ({"orders": torch.tensor([[0, 1, 2], [0, 2, 2]])}, r"permutation of 0..2 in each row, but row 1 is \[0, 2, 2\]"),
+        (
+            {"orders": torch.tensor([[0, 1, 2], [0, 2, 2]])},
+            r"permutation of 0..2 in each row, but row 1 is \[0, 2, 2\]",
+        ),
         ({"orders": torch.tensor([[0, 1, 3]])}, r"row 0 is \[0, 1, 3\]"),
         ({"orders": torch.tensor([[-1, 1, 2]])}, r"row 0 is \[-1, 1, 2\]"),
         ({"orders": torch.tensor([[0, 1]])}, r"`orders` must be \(M, 3\)"),
@@ -85,4 +88,6 @@ def test_explain_says_why(make) -> None:  # type: ignore[no-untyped-def]
     assert reasons["cuda"] is not None
     assert reasons["cuda"].startswith("cuda: ")
     elsewhere = replace(problem, hidden=problem.hidden.to("meta"))
-    assert explain(elsewhere.hidden, elsewhere.orders, elsewhere.cells)["cpu"] == "cpu: hidden is on meta, not on the CPU"
+    assert (
+        explain(elsewhere.hidden, elsewhere.orders, elsewhere.cells)["cpu"] == "cpu: hidden is on meta, not on the CPU"
+    )

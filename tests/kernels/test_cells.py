@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from duchenne_kernels import GRUCells
-from duchenne_kernels.recurrence.reference import gru_step
+from duchenne_kernels.recurrence.reference import gru_step, unbound
 
 
 def shapes(cells: GRUCells) -> dict[str, tuple[int, ...]]:
@@ -52,7 +52,7 @@ def test_a_step_is_torch_gru_cell(cell: int) -> None:
         peer.bias_ih.copy_(cells.bias_ih[cell])
         peer.bias_hh.copy_(cells.bias_hh[cell])
     state, label = torch.randn(4, 6, dtype=torch.float64), torch.rand(4, 1, dtype=torch.float64)
-    after, logits = gru_step(state, label, cells.stacked(), cell)
+    after, logits = gru_step(state, label, unbound(cells.stacked())[cell])
     torch.testing.assert_close(after, peer(label, state))
     torch.testing.assert_close(logits[:, 0], after @ cells.weight_out[cell] + cells.bias_out[cell])
 

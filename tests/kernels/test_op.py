@@ -14,7 +14,9 @@ def loss_of(problem):  # type: ignore[no-untyped-def]
     """A mixture's loss (Tallec 2023, eq. 2.27) as a function of the state and labels."""
 
     def loss(hidden: Tensor, labels: Tensor) -> Tensor:
-        likelihood = order_log_likelihood(hidden, labels, problem.orders, problem.cells, problem.mask, active=problem.active)
+        likelihood = order_log_likelihood(
+            hidden, labels, problem.orders, problem.cells, problem.mask, active=problem.active
+        )
         return -torch.logsumexp(likelihood, dim=1).mean()
 
     return loss
@@ -24,7 +26,13 @@ def loss_of(problem):  # type: ignore[no-untyped-def]
 def test_opcheck(active: int | None, make, cpu_kernels) -> None:  # type: ignore[no-untyped-def]
     problem = make(active=active)
     weights = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in problem.cells.stacked()]
-    arguments = (problem.hidden.requires_grad_(), problem.labels.requires_grad_(), problem.orders, problem.active, *weights)
+    arguments = (
+        problem.hidden.requires_grad_(),
+        problem.labels.requires_grad_(),
+        problem.orders,
+        problem.active,
+        *weights,
+    )
     results = torch.library.opcheck(torch.ops.duchenne_kernels.recurrence_cpu.default, arguments)
     assert set(results.values()) == {"SUCCESS"}
 

@@ -54,7 +54,9 @@ def test_all_orders_cost_their_distinct_prefixes(tasks: int) -> None:
 
 @quick
 @given(order_sets, st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
-def test_active_rows_are_the_distinct_prefixes_of_each_example(rows: list[list[int]], batch: int, kept: int, seed: int) -> None:
+def test_active_rows_are_the_distinct_prefixes_of_each_example(
+    rows: list[list[int]], batch: int, kept: int, seed: int
+) -> None:
     orders = torch.tensor(rows)
     active = torch.randint(0, len(rows), (batch, kept), generator=torch.Generator().manual_seed(seed))
     plan = active_plan(orders, active)

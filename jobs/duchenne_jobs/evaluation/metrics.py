@@ -35,7 +35,9 @@ def task_f1(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) ->
     """
     true_positive, false_positive, false_negative = _confusion(labels, probabilities)
     denominator = 2 * true_positive + false_positive + false_negative
-    return np.divide(2.0 * true_positive, denominator, out=np.zeros(labels.shape[1]), where=denominator > 0)
+    f1: NDArray[np.float64] = np.zeros(labels.shape[1])
+    np.divide(2.0 * true_positive, denominator, out=f1, where=denominator > 0)
+    return f1
 
 
 def evaluate(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> dict[str, float]:
@@ -51,7 +53,7 @@ def evaluate(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -
     Raises:
         ValueError: shapes differ, a probability is not in [0, 1] or a label not in {-1, 0, 1}.
     """
-    _require_valid(labels, probabilities)
+    require_valid(labels, probabilities)
     known = labels >= 0
     right = ((probabilities >= THRESHOLD) == (labels == 1)) & known
     true_positive, false_positive, false_negative = (int(part.sum()) for part in _confusion(labels, probabilities))
@@ -96,11 +98,12 @@ def _mean_auc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) 
     return _mean(np.asarray(areas))
 
 
-def _mean(values: NDArray[np.generic]) -> float:
+def _mean(values: NDArray[np.floating | np.bool_]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _require_valid(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> None:
+def require_valid(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> None:
+    """Raise ValueError unless both are (N, T), probabilities in [0, 1] and labels in {-1, 0, 1}."""
     if labels.shape != probabilities.shape or labels.ndim != 2:
         raise ValueError(
             f"labels and probabilities must both be (rows, tasks), but got {labels.shape} and {probabilities.shape}"

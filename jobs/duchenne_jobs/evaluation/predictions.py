@@ -1,7 +1,7 @@
 """Prediction files: one Arrow file per fold and seed, one row per held-out frame, from which every number is computed.
 
 Columns: `subject`, `sequence`, `frame`, `labels` (fixed list of int8, -1 unknown), `probabilities` (fixed list of
-float32), in task order; the task names, the job and the digests stand in the schema's metadata.
+float32), in task order; the task names (a JSON list), the job and the digests stand in the schema's metadata.
 
 Shapes: N rows, T tasks.
 """
@@ -9,6 +9,7 @@ Shapes: N rows, T tasks.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from duchenne_jobs.evaluation.metrics import evaluate
+from duchenne_jobs.evaluation.metrics import evaluate, require_valid
+
+COLUMNS = ["subject", "sequence", "frame", "labels", "probabilities"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ def write_predictions(path: Path, predictions: Predictions, metadata: dict[str, 
 
     Raises:
         OSError: the folder can't be written or the disk is full; no file is left.
+        ValueError: the matrices are not (rows, tasks), a probability is not in [0, 1] or a label not in {-1, 0, 1}.
     """
     import pyarrow as pa
+
+    _require_consistent(predictions)
 
     width = len(predictions.tasks)
     table = pa.table(
@@ -60,14 +66,14 @@ def write_predictions(path: Path, predictions: Predictions, metadata: dict[str, 
             "labels": _fixed_list(predictions.labels, pa.int8(), width),
             "probabilities": _fixed_list(predictions.probabilities, pa.float32(), width),
         }
-    ).replace_schema_metadata({**metadata, "tasks": ",".join(predictions.tasks)})
+    ).replace_schema_metadata({**metadata, "tasks": json.dumps(predictions.tasks)})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
         digest = file_digest(beside)
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
     return digest
@@ -82,13 +88,21 @@ def read_predictions(path: Path) -> Predictions:
     """
     import pyarrow as pa
 
-    with pa.memory_map(str(path), "r") as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
+    try:
+        with pa.memory_map(str(path), "r") as source:
+            table = pa.ipc.open_file(source).read_all()
+    except pa.ArrowInvalid as error:  # what an empty, cut or foreign file gives
+        raise ValueError(
+            f"{path}: a prediction file must be an Arrow IPC file, but {error}; run its job again"
+        ) from error
     tasks = (table.schema.metadata or {}).get(b"tasks")
-    if tasks is None:
-        raise ValueError(f"{path}: a prediction file names its tasks in the schema's metadata, but this one does not")
+    if tasks is None or table.schema.names != COLUMNS:
+        raise ValueError(
+            f"{path}: a prediction file has the columns {COLUMNS} and names its tasks in the schema's metadata, but got "
+            f"{table.schema.names} and {'no' if tasks is None else 'its'} tasks; run its job again"
+        )
     return Predictions(
-        tasks=tuple(tasks.decode().split(",")),
+        tasks=tuple(json.loads(tasks)),
         subjects=table["subject"].to_numpy(),
         sequences=table["sequence"].to_numpy(),
         frames=table["frame"].to_numpy(),
@@ -111,5 +125,13 @@ def _fixed_list(matrix: NDArray[Any], item: Any, width: int) -> Any:
 
 def _matrix(table: Any, column: str) -> NDArray[Any]:
     width = table.schema.field(column).type.list_size
-    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in table[column].chunks] or [np.empty(0)])
+    flat: NDArray[Any] = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(-1, width)
+
+
+def _require_consistent(predictions: Predictions) -> None:
+    rows, width = len(predictions.subjects), len(predictions.tasks)
+    for name, matrix in (("labels", predictions.labels), ("probabilities", predictions.probabilities)):
+        if matrix.shape != (rows, width):
+            raise ValueError(f"{name} must be (rows, tasks) = {(rows, width)}, but got {matrix.shape}")
+    require_valid(predictions.labels, predictions.probabilities)

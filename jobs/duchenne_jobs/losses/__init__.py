@@ -1,4 +1,4 @@
-"""Training losses: label smoothing of the targets (chapter 4) and the per-task terms that a network sums (chapter 2)."""
+"""Training losses: smoothing of the targets (chapter 4) and the per-task terms that a network sums (chapter 2)."""
 
 from duchenne_jobs.losses.smoothing import (
     Smoother,

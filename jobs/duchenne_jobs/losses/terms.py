@@ -19,7 +19,7 @@ def inverse_frequency_weights(frequency: Tensor, rows: int) -> Tensor:
 
     Args:
         frequency: (T,) share of positive labels.
-        rows: number of known labels behind it; a task without a positive counts as if it had half a one.
+        rows: number of training rows behind it; a task without a positive counts as if it had half a one.
 
     Returns:
         (T,) weights that average 1, so that the learning rate keeps its meaning.
@@ -66,4 +66,5 @@ class TaskLoss:
             loss = loss + self.dice * (1 - overlap / (targets.square() + p.square() + DICE_EPSILON))
         if self.weights is not None:
             loss = loss * self.weights.to(loss.dtype)
-        return (loss * mask).sum(dim=-1)
+        # `where`, not a product: an unknown label's term must not turn an infinity of its own into NaN.
+        return torch.where(mask, loss, torch.zeros((), dtype=loss.dtype, device=loss.device)).sum(dim=-1)

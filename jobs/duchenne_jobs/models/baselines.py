@@ -6,6 +6,7 @@ Shapes: N rows, F features, T tasks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,22 @@ def logistic_regression(x: Matrix, y: NDArray[np.integer], held_out: Matrix, see
 
 
 def classifier_chain(x: Matrix, y: NDArray[np.integer], held_out: Matrix, seed: int) -> Matrix:
-    """One chain in the order of the tasks (`sklearn.multioutput.ClassifierChain`); needs every label known."""
+    """One chain in the order of the tasks (`sklearn.multioutput.ClassifierChain`); needs every label known.
+
+    Args and Returns as `logistic_regression`; a task with one class is left out of the chain, where it could say nothing,
+    and predicts its frequency.
+    """
     return _chain(x, y, held_out, order=None, seed=None)
 
 
 def chain_ensemble(x: Matrix, y: NDArray[np.integer], held_out: Matrix, seed: int) -> Matrix:
-    """Mean of `ENSEMBLE_CHAINS` chains in random orders (Read et al. 2011); `seed` draws the orders."""
+    """Mean of `ENSEMBLE_CHAINS` chains in random orders (Read et al. 2011); `seed` draws the orders.
+
+    Args, Returns and Raises as `classifier_chain`.
+    """
     chains = [_chain(x, y, held_out, order="random", seed=seed + i) for i in range(ENSEMBLE_CHAINS)]
-    return np.mean(chains, axis=0)
+    mean: Matrix = np.mean(chains, axis=0)
+    return mean
 
 
 BASELINES: dict[BaselineName, Callable[[Matrix, NDArray[np.integer], Matrix, int], Matrix]] = {
@@ -70,7 +79,7 @@ def predict_baseline(name: BaselineName, x: Matrix, y: NDArray[np.integer], held
     return BASELINES[name](scaler.transform(x), y, scaler.transform(held_out), seed)
 
 
-def _regression() -> object:
+def _regression() -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(max_iter=MAX_ITERATIONS)
@@ -84,6 +93,10 @@ def _chain(x: Matrix, y: NDArray[np.integer], held_out: Matrix, order: str | Non
             f"a classifier chain needs every training label, but {int((y < 0).sum())} are unknown; "
             "leave the chains out of `comparators`"
         )
-    chain = ClassifierChain(_regression(), order=order, random_state=seed)
-    probabilities: Matrix = chain.fit(x, y).predict_proba(held_out)
+    frequency = y.mean(axis=0)
+    varied = np.flatnonzero((frequency > 0) & (frequency < 1))
+    probabilities = np.tile(frequency, (len(held_out), 1))
+    if varied.size:
+        chain = ClassifierChain(_regression(), order=order, random_state=seed)
+        probabilities[:, varied] = chain.fit(x, y[:, varied]).predict_proba(held_out)
     return probabilities

@@ -20,7 +20,7 @@ class TrainingStatistics:
 
     Attributes:
         feature_mean, feature_scale: (F,) mean and standard deviation of each feature (scale 1 where it is constant).
-        frequency: (T,) share of positives among the known labels of each task.
+        frequency: (T,) share of positives among the known labels of each task; 1/2 where none is known.
         rows: number of training rows.
     """
 
@@ -31,14 +31,22 @@ class TrainingStatistics:
 
     @classmethod
     def of(cls, features: Tensor, labels: Tensor) -> TrainingStatistics:
-        """Measure (N, F) features and (N, T) labels in {-1, 0, 1}; -1 is unknown and does not count."""
-        scale = features.std(dim=0, correction=0)
+        """Measure (N, F) features and (N, T) labels in {-1, 0, 1}; -1 is unknown and does not count.
+
+        Rows whose features are not finite are left out, so that one of them does not turn every other row into NaN: the
+        training loop can then say which rows they are.
+        """
+        finite = torch.isfinite(features).all(dim=1)
+        measured = features if bool(finite.all()) or not bool(finite.any()) else features[finite]
+        scale = measured.std(dim=0, correction=0)
+        # Rounding gives a constant column a tiny deviation, and dividing by that would blow up whatever differs later.
+        varies = measured.amax(dim=0) > measured.amin(dim=0)
         known = (labels >= 0).sum(dim=0)
         positives = (labels == 1).sum(dim=0)
         return cls(
-            feature_mean=features.mean(dim=0),
-            feature_scale=torch.where(scale > 0, scale, torch.ones_like(scale)),
-            frequency=positives / known.clamp(min=1),
+            feature_mean=measured.mean(dim=0),
+            feature_scale=torch.where(varies & (scale > 0), scale, torch.ones_like(scale)),
+            frequency=torch.where(known > 0, positives / known.clamp(min=1), 0.5),
             rows=len(features),
         )
 

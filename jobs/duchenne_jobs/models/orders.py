@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from duchenne_jobs.config import OrdersConfig
 
-EXHAUSTIVE_TASKS = 8  # 8! = 40,320 orders are listed; beyond that a set is always drawn
-
 
 def build_order_set(config: OrdersConfig, tasks: int) -> Tensor:
     """(M, T) distinct orders, 0-based; all T! in lexicographic order where the config asks for that many or more."""
     if config.source == "identity":
         return torch.arange(tasks)[None, :]
     total = math.factorial(tasks)
-    if config.count >= total and tasks <= EXHAUSTIVE_TASKS:
-        return torch.tensor(list(itertools.permutations(range(tasks))))
     generator = torch.Generator().manual_seed(config.seed)
+    if (
+        config.count > total // 2
+    ):  # so many that drawing the last ones one by one would hit known orders most of the time
+        every = torch.tensor(list(itertools.permutations(range(tasks))))
+        return every[torch.randperm(total, generator=generator)[: config.count].sort().values]
     seen: dict[tuple[int, ...], None] = {}
-    while len(seen) < min(config.count, total):
+    while len(seen) < config.count:
         seen.setdefault(tuple(torch.randperm(tasks, generator=generator).tolist()))
     return torch.tensor(list(seen))
 

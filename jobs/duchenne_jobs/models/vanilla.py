@@ -16,13 +16,17 @@ from duchenne_jobs.models.encoders import build_encoder
 from duchenne_jobs.models.network import MultiTaskNetwork, TrainingStatistics
 
 
-def dense_head(width: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` dense layers, ReLU between them: W -> H -> ... -> outputs."""
+def dense_head(width: int, hidden: int, layers: int, outputs: int, bias: Tensor | None = None) -> nn.Sequential:
+    """`layers` dense layers, ReLU between them: W -> H -> ... -> outputs. `bias` (outputs,) starts the last one's."""
     modules: list[nn.Module] = []
     for _ in range(layers - 1):
         modules += [nn.Linear(width, hidden), nn.ReLU()]
         width = hidden
-    return nn.Sequential(*modules, nn.Linear(width, outputs))
+    last = nn.Linear(width, outputs)
+    if bias is not None:
+        with torch.no_grad():
+            last.bias.copy_(bias)
+    return nn.Sequential(*modules, last)
 
 
 class _VanillaNetwork(MultiTaskNetwork):
@@ -45,13 +49,12 @@ class VMNC(_VanillaNetwork):
     def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
         super().__init__()
         self.encoder = build_encoder(config.encoder, statistics)
-        self.head = dense_head(config.encoder.width, config.hidden_size, config.head_layers, tasks)
-        if config.bias_initialisation:
-            with torch.no_grad():
-                self.head[-1].bias.copy_(statistics.bias())
+        bias = statistics.bias() if config.bias_initialisation else None
+        self.head = dense_head(config.encoder.width, config.hidden_size, config.head_layers, tasks, bias)
 
     def logits(self, inputs: Tensor) -> Tensor:
-        return self.head(self.encoder(inputs))
+        logits: Tensor = self.head(self.encoder(inputs))
+        return logits
 
 
 class VMNS(_VanillaNetwork):
@@ -60,13 +63,10 @@ class VMNS(_VanillaNetwork):
     def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
         super().__init__()
         self.encoder = build_encoder(config.encoder, statistics)
+        biases = torch.split(statistics.bias(), 1) if config.bias_initialisation else [None] * tasks
         self.heads = nn.ModuleList(
-            dense_head(config.encoder.width, config.hidden_size, config.head_layers, 1) for _ in range(tasks)
+            dense_head(config.encoder.width, config.hidden_size, config.head_layers, 1, bias) for bias in biases
         )
-        if config.bias_initialisation:
-            with torch.no_grad():
-                for head, bias in zip(self.heads, statistics.bias(), strict=True):
-                    head[-1].bias.fill_(bias)
 
     def logits(self, inputs: Tensor) -> Tensor:
         encoded = self.encoder(inputs)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+LOGGER = logging.getLogger("duchenne.training")
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, containers) so that a reader sees the old file or the new one, never half.
+
+def encode_state(state: dict[str, Any]) -> bytes:
+    """`state` (tensors, numbers, containers) as the bytes of a `torch.save` file: a copy that later steps don't touch."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def write_checkpoint(path: Path, encoded: bytes) -> None:
+    """Write what `encode_state` gave, so that a reader sees the old file or the new one, never half.
 
     Raises:
         OSError: the disk is full or the folder can't be written; the old checkpoint stands.
@@ -18,15 +30,50 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        torch.save(state, beside)
-        os.replace(beside, path)
+        # Not torch.save(state, beside): on a full disk that raises a RuntimeError with the errno lost.
+        beside.write_bytes(encoded)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """`write_checkpoint` of a state as it is now.
+
+    Raises:
+        OSError: as `write_checkpoint`.
+    """
+    write_checkpoint(path, encode_state(state))
+
+
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The last state saved, on the CPU, or None where there is none."""
+    """The last state saved, on the CPU; None where there is none, or where the file is damaged.
+
+    A damaged file costs the epochs behind it, not the job: training is a pure function of the job, so a run from the
+    start reaches the same numbers. The loss is logged.
+    """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    data = path.read_bytes()
+    fault = _fault_of(data)
+    if fault is None:
+        try:
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises anything from EOFError to UnpicklingError
+            fault = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"
+        else:
+            if isinstance(state, dict) and isinstance(state.get("epoch"), int):
+                return state
+            fault = "it holds no epoch"
+    LOGGER.warning("%s: the checkpoint is damaged (%s); the job starts again from its first epoch", path, fault)
+    return None
+
+
+def _fault_of(data: bytes) -> str | None:
+    """What is wrong with the container, or None. torch.load itself checks no checksum: it returns flipped bits as weights."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        return str(error)
+    return None if broken is None else f"checksum of {broken}"

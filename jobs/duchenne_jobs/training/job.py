@@ -29,13 +29,15 @@ class JobKey:
 
     def __str__(self) -> str:
         inner = "" if self.inner is None else f", inner fold {self.inner}"
-        return f"trial {self.trial}, {self.phase} of {self.method}, fold {self.fold}{inner}, seed {self.seed}"
+        trial = "comparator" if self.trial is None else f"trial {self.trial}"
+        return f"{trial}, {self.phase} of {self.method}, fold {self.fold}{inner}, seed {self.seed}"
 
     @property
     def slug(self) -> str:
         """A file name of its own."""
+        trial = "" if self.trial is None else f"-trial{self.trial}"
         inner = "" if self.inner is None else f"-inner{self.inner}"
-        return f"{self.phase}-trial{self.trial}-{self.method}-fold{self.fold}{inner}-seed{self.seed}"
+        return f"{self.phase}{trial}-{self.method}-fold{self.fold}{inner}-seed{self.seed}"
 
 
 @dataclass(frozen=True)

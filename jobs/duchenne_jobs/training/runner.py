@@ -7,8 +7,11 @@ In `evaluation` they are a sealed test fold: it is predicted once, after the las
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -17,7 +20,7 @@ from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.data import Dataset, open_dataset
 from duchenne_jobs.evaluation import Predictions, write_predictions
 from duchenne_jobs.models.baselines import predict_baseline
-from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
+from duchenne_jobs.training.checkpoint import encode_state, load_checkpoint, write_checkpoint
 from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, JobStopped, SegmentResult
 from duchenne_jobs.training.split import Split, load_split
 from duchenne_jobs.training.trainer import Trainer, soft_order_of
@@ -46,44 +49,60 @@ class FoldJobRunner:
         if job.key.method in BASELINE_NAMES:
             return self._run_baseline(job, split, context)
         trainer = self._trainer(job, split)
-        checkpoint = checkpoint_path(job)
+        self._warm = None  # while an epoch runs, the network holds half of it
+        progress = _Progress(job, trainer)
+        sealed = job.key.phase == "evaluation"
         metrics: dict[str, float] = {}
-        soft_orders: dict[int, list[list[float]]] = {}
         try:
             while trainer.epoch < until_epoch:
                 metrics = {"train_loss": trainer.run_epoch(context.tick)}
-                if job.key.phase == "search":
+                if not sealed:
                     metrics |= self._predict(trainer, split).metrics()
-                matrix = soft_order_of(trainer.network)
-                if matrix is not None:
-                    soft_orders[trainer.epoch] = matrix
-                context.report(trainer.epoch, metrics)
+                progress.remember()
+                if not (sealed and trainer.epoch >= job.epochs):  # that epoch's numbers come with the predictions
+                    context.report(trainer.epoch, metrics)
         except JobStopped:
-            save_checkpoint(checkpoint, trainer.state())
+            progress.save()
             raise
-        except BaseException:
-            self._warm = None  # the network may hold half an epoch
-            raise
-        save_checkpoint(checkpoint, trainer.state())
-        _append_soft_orders(job, soft_orders)
         done = trainer.epoch >= job.epochs
+        if sealed and done:
+            predictions = self._predict(trainer, split)
+            progress.save()
+            return self._write(job, trainer.epoch, predictions, metrics)
+        progress.save()
         self._warm = None if done else (job, trainer)
-        if done and job.key.phase == "evaluation":
-            return self._write(job, trainer.epoch, self._predict(trainer, split))
-        return SegmentResult(trainer.epoch, metrics)
+        # A segment that was saved before its worker died has no epoch left to run: score it again, to the same numbers.
+        return SegmentResult(trainer.epoch, metrics or self._score(trainer, split, sealed))
 
     def _trainer(self, job: FoldJob, split: Split) -> Trainer:
         """The job's trainer at its last checkpoint: the warm one if it is this job's and not behind the file."""
-        state = load_checkpoint(checkpoint_path(job))
+        path = checkpoint_path(job)
+        state = load_checkpoint(path)
         if self._warm is not None and self._warm[0] == job and state and self._warm[1].epoch == state["epoch"]:
             return self._warm[1]
         trainer = Trainer(job.config, split.train, job.key.seed, self.device)
         if state is not None:
-            trainer.restore(state)
+            try:
+                trainer.restore(state)
+            except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                raise JobFailed(
+                    f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the file "
+                    "to train this job from its first epoch"
+                ) from error
         return trainer
+
+    def _score(self, trainer: Trainer, split: Split, sealed: bool) -> dict[str, float]:
+        return {} if sealed else self._predict(trainer, split).metrics()
 
     def _run_baseline(self, job: FoldJob, split: Split, context: JobContext) -> SegmentResult:
         context.tick()
+        for what, rows in (("training", split.train), ("held-out", split.held_out)):
+            broken = rows.not_finite()
+            if len(broken):
+                raise JobFailed(
+                    f"{job.key.method} needs finite features, but {len(broken)} {what} rows have others "
+                    f"({rows.listed(broken)}); repair these rows or leave it out of `comparators`"
+                )
         try:
             probabilities = predict_baseline(
                 job.key.method,  # type: ignore[arg-type] # checked against BASELINE_NAMES by the caller
@@ -93,19 +112,24 @@ class FoldJobRunner:
                 job.key.seed,
             )
         except ValueError as error:
-            raise JobFailed(str(error)) from error
+            raise JobFailed(_first_line(error)) from error
         return self._write(job, job.epochs, _predictions(split, probabilities.astype(np.float32)))
 
     def _predict(self, trainer: Trainer, split: Split) -> Predictions:
         probabilities = trainer.predict(split.held_out)
-        if not bool(torch.isfinite(probabilities).all()):
+        broken = torch.nonzero(~torch.isfinite(probabilities).all(dim=1)).flatten()
+        if len(broken):
             raise JobFailed(
-                f"epoch {trainer.epoch}: predictions must be finite, but "
-                f"{int((~torch.isfinite(probabilities)).sum())} are not; lower training.learning_rate"
+                f"epoch {trainer.epoch}: predictions must be finite, but they are not for {len(broken)} of "
+                f"{len(probabilities)} held-out rows ({split.held_out.listed(broken)}); lower training.learning_rate, set "
+                "training.gradient_clip or look at these rows"
             )
         return _predictions(split, probabilities.clamp(0, 1).numpy())
 
-    def _write(self, job: FoldJob, epoch: int, predictions: Predictions) -> SegmentResult:
+    def _write(
+        self, job: FoldJob, epoch: int, predictions: Predictions, metrics: Mapping[str, float] = MappingProxyType({})
+    ) -> SegmentResult:
+        """Write the held-out predictions and score them, `metrics` being what the epoch gave besides."""
         path = Path(job.folder) / "predictions" / f"{job.key.slug}.arrow"
         metadata = {
             "job": json.dumps(job.key.__dict__),
@@ -113,7 +137,8 @@ class FoldJobRunner:
             "config": job.config.model_dump_json(),
         }
         digest = write_predictions(path, predictions, metadata)
-        return SegmentResult(epoch, predictions.metrics(), predictions=str(path), predictions_digest=digest)
+        scores = {**metrics, **predictions.metrics()}
+        return SegmentResult(epoch, scores, predictions=str(path), predictions_digest=digest)
 
     def _split_of(self, job: FoldJob) -> Split:
         return self._splits(_SplitRequest(job))
@@ -147,13 +172,48 @@ def soft_orders_path(job: FoldJob) -> Path:
     return Path(job.folder) / "soft_orders" / f"{job.key.slug}.jsonl"
 
 
-def _append_soft_orders(job: FoldJob, soft_orders: dict[int, list[list[float]]]) -> None:
-    if not soft_orders or job.key.phase != "evaluation":
-        return
-    path = soft_orders_path(job)
+class _Progress:
+    """What a segment keeps at the end of each epoch, so that a stop in the middle of the next one loses only that one."""
+
+    def __init__(self, job: FoldJob, trainer: Trainer) -> None:
+        self._job = job
+        self._trainer = trainer
+        self._start = trainer.epoch
+        self._encoded = encode_state(trainer.state())
+        self._soft_orders: dict[int, list[list[float]]] = {}
+
+    def remember(self) -> None:
+        """Take the trainer's state, at the end of an epoch."""
+        self._encoded = encode_state(self._trainer.state())
+        matrix = soft_order_of(self._trainer.network)
+        if matrix is not None:
+            self._soft_orders[self._trainer.epoch] = matrix
+
+    def save(self) -> None:
+        """Put what was remembered last on disk. The soft orders go first: written again, they change nothing."""
+        if self._soft_orders and self._job.key.phase == "evaluation":
+            _write_soft_orders(soft_orders_path(self._job), self._start, self._soft_orders)
+        write_checkpoint(checkpoint_path(self._job), self._encoded)
+
+
+def _write_soft_orders(path: Path, start: int, soft_orders: dict[int, list[list[float]]]) -> None:
+    """Put the epochs after `start` behind those up to it; lines of a run that went further and was lost give way."""
+    kept = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in kept if json.loads(line)["epoch"] <= start]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.writelines(json.dumps({"epoch": e, "soft_order": m}) + "\n" for e, m in soft_orders.items())
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new = [json.dumps({"epoch": epoch, "soft_order": matrix}) + "\n" for epoch, matrix in soft_orders.items()]
+        beside.write_text("".join(kept + new))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    """An error of a library as one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def _predictions(split: Split, probabilities: np.ndarray) -> Predictions:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duchenne_jobs.data import FoldPlan, check_rows, load_protocol, make_folds, open_dataset
+from duchenne_jobs.data import FoldPlan, LeakError, check_rows, load_protocol, make_folds, open_dataset
 from duchenne_jobs.data.schema import matrix
 from duchenne_jobs.training.job import FoldJob, FoldsRequest, JobFailed
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from duchenne_jobs.data import Dataset
+
+
+ROWS_NAMED = 8  # in a message
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,35 @@ class Rows:
             for i in indices.tolist()
         ]
 
+    def listed(self, indices: Tensor) -> str:
+        """The names of the first rows of `indices`, and how many there are beyond them, for a message."""
+        more = f" and {len(indices) - ROWS_NAMED} more" if len(indices) > ROWS_NAMED else ""
+        return ", ".join(self.names(indices[:ROWS_NAMED])) + more
+
+    def not_finite(self) -> Tensor:
+        """Indices of the rows that have a feature which is NaN or infinite."""
+        return torch.nonzero(~torch.isfinite(self.features).all(dim=1)).flatten()
+
 
 @dataclass(frozen=True)
 class Split:
-    """Training rows and held-out rows of one fold job; `tasks` names the label columns."""
+    """Training rows and held-out rows of one fold job; `tasks` names the label columns.
+
+    Raises:
+        duchenne_jobs.data.LeakError: a subject has rows on both sides, whatever the folds say.
+    """
 
     train: Rows
     held_out: Rows
     tasks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shared = set(self.train.subjects) & set(self.held_out.subjects)
+        if shared:
+            raise LeakError(
+                f"training and held-out rows must share no subject, but {len(shared)} stand on both sides, "
+                f"first {min(shared)!r}; make the folds again from this dataset"
+            )
 
 
 def load_split(job: FoldJob, dataset: Dataset | None = None) -> Split:
@@ -102,6 +126,11 @@ def _subjects_of(job: FoldJob, plan: FoldPlan) -> tuple[tuple[str, ...], tuple[s
 
 def _read(data: Dataset, subjects: tuple[str, ...]) -> Rows:
     wanted = ("subject", "sequence", "frame", "features", "labels")
+    if "features" not in data.manifest.columns:
+        raise JobFailed(
+            f"data.uri: the `features` encoder needs a dataset with a features column, but {data.uri} has "
+            f"{', '.join(data.manifest.columns)}; choose another dataset"
+        )
     table = data.rows(columns=[column for column in wanted if column in data.manifest.columns], subjects=subjects)
     names = table["subject"].to_numpy(zero_copy_only=False)
     return Rows(

@@ -21,7 +21,6 @@ from duchenne_jobs.models import MultiTaskNetwork, TrainingStatistics, build_net
 from duchenne_jobs.training.job import JobFailed
 from duchenne_jobs.training.split import Rows
 
-ROWS_NAMED_IN_ERRORS = 8
 PREDICTION_BATCH = 1024
 
 
@@ -90,7 +89,7 @@ class Trainer:
         order = torch.randperm(len(self._rows)).to(self.device)
         self.network.train()
         total = torch.zeros((), device=self.device)
-        for indices in order.split(self.config.training.batch_size):
+        for indices in torch.split(order, self.config.training.batch_size):
             tick()
             losses = self._step(indices)
             if not bool(torch.isfinite(losses).all()):
@@ -120,12 +119,12 @@ class Trainer:
 
     def _describe_nan(self, epoch: int, indices: Tensor, losses: Tensor) -> str:
         broken = indices[~torch.isfinite(losses)]
-        broken = broken if len(broken) else indices
-        names = ", ".join(self._rows.names(broken[:ROWS_NAMED_IN_ERRORS]))
-        more = f" and {len(broken) - ROWS_NAMED_IN_ERRORS} more" if len(broken) > ROWS_NAMED_IN_ERRORS else ""
+        if not len(broken):  # each is finite, their sum is not
+            broken = indices
         return (
             f"epoch {epoch}: the loss of each row must be finite, but it is not for {len(broken)} of the batch's "
-            f"{len(indices)} rows ({names}{more}); lower training.learning_rate, set training.gradient_clip or look at these rows"
+            f"{len(indices)} rows ({self._rows.listed(broken)}); lower training.learning_rate, set training.gradient_clip "
+            "or look at these rows"
         )
 
     @torch.no_grad()
@@ -134,7 +133,7 @@ class Trainer:
         self.network.eval()
         generator = torch.Generator(device=self.device)
         generator.manual_seed(derive_seed(self.seed, "predict", self.epoch))
-        batches = rows.features.split(PREDICTION_BATCH)
+        batches = torch.split(rows.features, PREDICTION_BATCH)
         return torch.cat([self.network.predict(batch.to(self.device), generator).cpu() for batch in batches])
 
     def state(self) -> dict[str, Any]:

@@ -7,5 +7,6 @@ from duchenne_kernels.recurrence.api import (
     order_marginals,
     sample_orders,
 )
+from duchenne_kernels.recurrence.op import cpu_kernels
 
-__all__ = ["explain", "order_log_likelihood", "order_logits", "order_marginals", "sample_orders"]
+__all__ = ["cpu_kernels", "explain", "order_log_likelihood", "order_logits", "order_marginals", "sample_orders"]

@@ -83,7 +83,8 @@ def order_log_likelihood(
         known = mask.unsqueeze(1)
     terms = targets.unsqueeze(1) * logits - functional.softplus(logits)
     if known is not None:
-        # `where`, not a product: a masked term must not turn an infinity of its own into NaN, yet a NaN state still shows
+        # `where`, not a product: a masked term must not turn an infinity of its own into NaN, yet a NaN state
+        # still shows
         # in every known term that follows it.
         terms = torch.where(known, terms, torch.zeros((), dtype=terms.dtype, device=terms.device))
     return terms.sum(dim=-1)
@@ -99,8 +100,8 @@ def sample_orders(
     """Probabilities along R sampled trajectories, each in its own order (Tallec 2023, algorithm 2).
 
     At each step the label is drawn from the step's probability and fed to the next step. The mean over R estimates the
-    marginal p(y^t = 1 | x); the draws come from `generator`, and a fixed seed gives the same result on every backend of a
-    device. No gradients.
+    marginal p(y^t = 1 | x); the draws come from `generator`, and a fixed seed gives the same result on every backend of
+    a device. No gradients.
 
     Args:
         hidden: (B, H).
@@ -122,7 +123,12 @@ def sample_orders(
     chosen = _choose(backend, hidden, cells)
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         uniforms = torch.rand(
-            hidden.shape[0], orders.shape[0], cells.num_tasks, generator=generator, dtype=hidden.dtype, device=hidden.device
+            hidden.shape[0],
+            orders.shape[0],
+            cells.num_tasks,
+            generator=generator,
+            dtype=hidden.dtype,
+            device=hidden.device,
         )
         run = reference.sample_orders if chosen == "reference" else inference.sample_orders
         state, weights = _computed_in(hidden, cells, chosen)
@@ -140,15 +146,16 @@ def order_marginals(
 ) -> Tensor:
     """Exact p(y^t = 1 | x) of the mixture (Tallec 2023, eq. 2.23), without sampling noise.
 
-    Walks the tree of the 2^T label prefixes below each distinct prefix of the orders; an order costs about 2^T steps of a
-    cell, so T up to 14 is practical.
+    Walks the tree of the 2^T label prefixes below each distinct prefix of the orders; an order costs about 2^T steps of
+    a cell, so T up to 14 is practical.
 
     Args:
         hidden: (B, H).
         orders: (M, C) int64.
         weights: (M,) or (B, M), the mixture pi; non-negative and summing to 1.
         cells: the parameters.
-        minimum_mass: branches with at most this share of the probability are left out, which lowers each entry by at most
+        minimum_mass: branches with at most this share of the probability are left out, which lowers each entry by at
+        most
             the mass left out. 0 is exact.
         max_rows: states advanced at a time; bounds the memory to about 2 T max_rows H numbers.
 
@@ -227,7 +234,9 @@ def _fed_labels(
     validation.check_hidden(hidden, cells)
     validation.check_orders_shape(orders, cells, hidden.device)
     if not torch.compiler.is_compiling():
-        cached_trie(orders)  # checks the permutations of an order set that it hasn't seen; in a compiled graph the op does
+        cached_trie(
+            orders
+        )  # checks the permutations of an order set that it hasn't seen; in a compiled graph the op does
     if mask is not None:
         validation.check_mask(mask, hidden, cells.num_tasks)
     validation.check_labels("labels", labels, hidden, cells.num_tasks, mask)

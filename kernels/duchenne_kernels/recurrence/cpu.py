@@ -1,7 +1,7 @@
 """The recurrence on a CPU in plain PyTorch: prefix trie, one matmul per cell and level, hand-written backward.
 
-Only the states that feed a later step are saved; gates are recomputed in backward. Weight gradients are summed per cell,
-one matmul a level.
+Only the states that feed a later step are saved; gates are recomputed in backward. Weight gradients are summed per
+cell, one matmul a level.
 
 Shapes: B batch, C cells, T tasks, H hidden, W label slots, N rows of a level, S examples a row (see `trie.Plan`).
 """

@@ -1,6 +1,7 @@
 """Inference on any device: sampled trajectories, and exact marginals over the tree of label prefixes. No gradients.
 
-Shapes: B batch, M orders, R trajectories, T tasks, C cells, H hidden, W label slots, N rows, V label variants of a cell.
+Shapes: B batch, M orders, R trajectories, T tasks, C cells, H hidden, W label slots, N rows, V label variants of a
+cell.
 """
 
 from __future__ import annotations
@@ -138,7 +139,9 @@ def _visit(walk: _Walk, depth: int, node: int, states: Tensor, labels: Tensor, m
         walk.marginals[:, task].index_add_(0, example, share * probability[:, slot])
     if depth + 1 == len(walk.trie.levels):
         return
-    codes = torch.cartesian_prod(*[torch.arange(2, device=flat.device)] * len(tasks)).view(-1, len(tasks)).to(flat.dtype)
+    codes = (
+        torch.cartesian_prod(*[torch.arange(2, device=flat.device)] * len(tasks)).view(-1, len(tasks)).to(flat.dtype)
+    )
     chance = torch.where(codes.unsqueeze(1) > 0, probability, 1 - probability)  # (V', V N, tasks)
     next_mass = flat * chance.prod(dim=-1)
     next_labels = torch.zeros(codes.shape[0], labels.shape[1], dtype=labels.dtype, device=labels.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from duchenne_kernels.cells import CellWeights
 from duchenne_kernels.recurrence import cpu
-from duchenne_kernels.recurrence.native import kernels
+from duchenne_kernels.recurrence.native import kernels, library
 from duchenne_kernels.recurrence.trie import Plan, active_plan, cached_plan
 
 
@@ -47,6 +47,14 @@ def plain_kernels() -> Iterator[None]:
         yield
     finally:
         _plain_only = before
+
+
+def cpu_kernels() -> str:
+    """Which kernels the CPU backend uses for float32, in words: "compiled (avx512)", or "plain PyTorch: " and why."""
+    if _plain_only:
+        return "plain PyTorch: asked for by `plain_kernels`"
+    loaded = library.load()
+    return f"plain PyTorch: {loaded}" if isinstance(loaded, str) else f"compiled ({loaded.variant})"
 
 
 def _plan(orders: Tensor, active: Tensor | None) -> Plan:

@@ -1,8 +1,9 @@
 """The prefix trie of an order set: under teacher forcing, orders that begin alike share the states of that beginning.
 
-A node at depth t stands for one distinct prefix of t + 1 cells. The nodes of a level are sorted by cell, so that a level is
-one matmul per cell over contiguous rows. Per-example subsets of orders ("active") give rows that stand for (node, example)
-pairs instead of whole batches; both cases are a `Plan`.
+A node at depth t stands for one distinct prefix of t + 1 cells. The nodes of a level are sorted by cell, so that a
+level is one matmul per cell over contiguous rows. Per-example subsets of orders ("active") give rows that stand for
+(node,
+example) pairs instead of whole batches; both cases are a `Plan`.
 
 Shapes: B batch, M orders, K active orders, C cells, N nodes (or rows) of a level, S examples a row.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from duchenne_kernels.recurrence.validation import check_permutations
 
 CACHED_ORDER_SETS = 64
+CACHED_SUBSETS = 4
 
 
 @dataclass(frozen=True)
@@ -148,13 +150,31 @@ def _full_plan(trie: Trie, orders: Tensor) -> Plan:
     return Plan(trie.levels, None, trie.path, orders.clone(), _offsets(sizes))
 
 
+_active_plans: OrderedDict[tuple[int, tuple[int, ...], bytes], tuple[Trie, Plan]] = OrderedDict()
+_active_lock = Lock()
+
+
 def active_plan(orders: Tensor, active: Tensor) -> Plan:
     """The plan of per-example subsets: `active` (B, K) indexes `orders` (M, C). Examples share no rows.
 
-    Rows are deduplicated within an example, so orders drawn twice or with a common beginning cost once.
+    Rows are deduplicated within an example, so orders drawn twice or with a common beginning cost once. The last few
+    plans are kept: backward asks for the one that forward built.
     """
     trie = cached_trie(orders)
-    examples_kept = active.detach().cpu().numpy()
+    kept = active.detach().cpu().contiguous().numpy()
+    key = (id(trie), kept.shape, kept.tobytes())
+    with _active_lock:
+        found = _active_plans.get(key)
+    if found is None:
+        found = (trie, _active_plan(trie, orders, kept))  # holding the trie keeps its id from being given away
+    with _active_lock:
+        _active_plans[key] = found
+        while len(_active_plans) > CACHED_SUBSETS:
+            _active_plans.popitem(last=False)
+    return found[1]
+
+
+def _active_plan(trie: Trie, orders: Tensor, examples_kept: np.ndarray) -> Plan:
     batch, kept = examples_kept.shape
     paths = trie.path.numpy()[examples_kept]  # (B, K, C)
     example_of = np.repeat(np.arange(batch), kept)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from duchenne_kernels.cells import GRUCells
 
-# Kernels index rows with 64-bit integers but count elements of one buffer in 32-bit launch arithmetic on a GPU; 2^62 bytes
+# Kernels index rows with 64-bit integers but count elements of one buffer in 32-bit launch arithmetic on a GPU; 2^62
+# bytes
 # is beyond any memory, so a product above this can only come from wrong shapes.
 MAX_ELEMENTS = 2**60
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -21,19 +22,25 @@ def check_hidden(hidden: Tensor, cells: GRUCells) -> None:
     if hidden.ndim != 2:
         raise ValueError(f"`hidden` must be (B, H), but got shape {tuple(hidden.shape)}; add or remove an axis")
     if hidden.shape[0] < 1:
-        raise ValueError(f"`hidden` must hold at least one example, but got shape {tuple(hidden.shape)}; skip empty batches")
+        raise ValueError(
+            f"`hidden` must hold at least one example, but got shape {tuple(hidden.shape)}; skip empty batches"
+        )
     if hidden.shape[1] != cells.hidden_size:
         raise ValueError(
-            f"`hidden` must have the cells' hidden size {cells.hidden_size} on its last axis, but got {hidden.shape[1]}; "
-            "build GRUCells with the encoder's width"
+            f"`hidden` must have the cells' hidden size {cells.hidden_size} on its last axis, but got {hidden.shape[1]};
+            " "build GRUCells with the encoder's width"
         )
     if hidden.dtype not in FLOAT_DTYPES:
         raise ValueError(f"`hidden` must be a float tensor, but got {hidden.dtype}; convert it")
     weight = cells.weight_hh
     if hidden.device != weight.device:
-        raise ValueError(f"`hidden` must be on the cells' device {weight.device}, but got {hidden.device}; move one of them")
+        raise ValueError(
+            f"`hidden` must be on the cells' device {weight.device}, but got {hidden.device}; move one of them"
+        )
     if hidden.dtype != weight.dtype and not torch.is_autocast_enabled(hidden.device.type):
-        raise ValueError(f"`hidden` must have the cells' dtype {weight.dtype}, but got {hidden.dtype}; convert one of them")
+        raise ValueError(
+            f"`hidden` must have the cells' dtype {weight.dtype}, but got {hidden.dtype}; convert one of them"
+        )
 
 
 def check_orders_shape(orders: Tensor, cells: GRUCells, device: torch.device) -> None:
@@ -89,7 +96,9 @@ def check_mask(mask: Tensor, hidden: Tensor, num_tasks: int) -> None:
     """Raises ValueError unless `mask` is (B, T) bool on hidden's device."""
     wanted = (hidden.shape[0], num_tasks)
     if tuple(mask.shape) != wanted or mask.dtype != torch.bool:
-        raise ValueError(f"`mask` must be bool (B, T) = {wanted}, but got {mask.dtype} {tuple(mask.shape)}; True = known")
+        raise ValueError(
+            f"`mask` must be bool (B, T) = {wanted}, but got {mask.dtype} {tuple(mask.shape)}; True = known"
+        )
     if mask.device != hidden.device:
         raise ValueError(f"`mask` must be on hidden's device {hidden.device}, but got {mask.device}; move it")
 

@@ -23,6 +23,10 @@ QUIET = {
 }
 
 
+class TooSmall(ValueError):  # noqa: N818 - reads as the fact it states
+    """The machine lacks what a worker needs."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """What this machine offers to a pool."""
@@ -41,10 +45,10 @@ class Machine:
         """How many workers of that size fit; at least one, which may then share a core.
 
         Raises:
-            ValueError: a worker needs GPUs that this machine has not.
+            TooSmall: a worker needs GPUs that this machine has not.
         """
         if gpus > self.gpus:
-            raise ValueError(
+            raise TooSmall(
                 f"folds.resources.gpu: a worker needs {gpus:g} GPU, but this machine has {self.gpus:g}; "
                 "set it to 0 or submit to a cluster"
             )

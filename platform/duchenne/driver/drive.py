@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ from duchenne.driver.entries import save_entries, worker_usd_per_second
 from duchenne.driver.heartbeat import LOCK_SECONDS, BudgetSpent, Heartbeat
 from duchenne.driver.prepare import code_revision, prepare_data
 from duchenne.driver.progress import Monitor, Observer
-from duchenne.pool import FoldPool, PoolOptions
+from duchenne.pool import PoolOptions
 from duchenne.pool.messages import JobRunner
+from duchenne.pool.run import FoldPool
 from duchenne.records import Amounts, Lock, NewSweep, RecordStore, holder_name, open_home
 from duchenne.records import Sweep as SweepRecord
 from duchenne.records.rows import SweepState
@@ -129,7 +131,7 @@ def _drive(
         store.requeue_unfinished(record.id, token=lock.token)
         store.ledger.expire(sweep=record.id)
         store.set_sweep_state(record.id, "running", token=lock.token)
-        with Heartbeat(store, lock) as heartbeat:
+        with Heartbeat(store, lock, priced=worker_usd_per_second(sweep) > 0) as heartbeat:
             _run_phases(store, record, sweep, home, observer, runner, lock, heartbeat)
         state, reason = "succeeded", None
     except _Ended as ended:
@@ -165,14 +167,14 @@ def _run_phases(
         workers=workers,
         cpus=resources.cpu,
         gpus=resources.gpu,
-        runner=runner,
         usd_per_second=worker_usd_per_second(sweep),
     )
     assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
     folder = home / "sweeps" / record.id
+    deadline = heartbeat.seconds_left(record.budget.wall_seconds)
     context = SweepContext(record.id, sweep, record.dataset_uri, record.dataset_digest, str(folder))
     with embedded_ray(machine, cpus_needed=workers * resources.cpu):
-        pool = FoldPool(record.id, str(store.database.url), home, options)
+        pool = FoldPool(record.id, str(store.database.url), home, folder / "ray", options, runner, deadline)
         monitor = Monitor(store, pool, record.id, sweep)
         try:
             pool.start()
@@ -180,7 +182,7 @@ def _run_phases(
             observer.watch(monitor)
             baselines = pool.ask(baseline_jobs(context))
             monitor.stage = "searching"
-            run_search(context, store, lock.token, pool, home)
+            run_search(context, store, lock.token, pool)
             _require_going_on(pool)
             selection = _select(store, context)
             monitor.stage = "evaluating on the test folds"
@@ -197,6 +199,7 @@ def _run_phases(
         finally:
             observer.ended()
             pool.close()
+            shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
 def _select(store: RecordStore, context: SweepContext) -> Selection:

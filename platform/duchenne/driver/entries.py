@@ -15,7 +15,9 @@ from duchenne_jobs.config import BASELINE_NAMES, RunConfig
 from duchenne_jobs.evaluation import read_predictions
 
 
-def save_entries(store: RecordStore, record: SweepRecord, sweep: Sweep, selection: Selection, home: Path, token: str) -> list[Entry]:
+def save_entries(
+    store: RecordStore, record: SweepRecord, sweep: Sweep, selection: Selection, home: Path, token: str
+) -> list[Entry]:
     """One entry a method whose evaluation is complete; its numbers come from the files, nothing else."""
     by_method: dict[str, list[FoldJob]] = defaultdict(list)
     for job in store.fold_jobs(record.id, phase="evaluation"):
@@ -32,7 +34,13 @@ def save_entries(store: RecordStore, record: SweepRecord, sweep: Sweep, selectio
 
 
 def _build(
-    record: SweepRecord, sweep: Sweep, selection: Selection, method: str, jobs: list[FoldJob], home: Path, seconds: float
+    record: SweepRecord,
+    sweep: Sweep,
+    selection: Selection,
+    method: str,
+    jobs: list[FoldJob],
+    home: Path,
+    seconds: float,
 ) -> NewEntry:
     assert record.dataset_digest and record.folds_digest  # noqa: S101 - bound before the first job
     files = tuple(

@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from duchenne.pool import FoldPool
 from duchenne.records import Amounts, Lease, Lock, LockLostError, RecordsError, RecordStore, Refusal, holder_name
+
+if TYPE_CHECKING:
+    from duchenne.pool.run import FoldPool
 
 LOGGER = logging.getLogger("duchenne.driver")
 BEAT_SECONDS = 2.0
@@ -27,14 +29,17 @@ class Heartbeat:
     Args:
         store: the records; its connections may be shared by threads.
         lock: the driver's lock on the sweep.
+        priced: whether the sweep's resources have a price; without one its cost in dollars is unknown, not 0.
 
     Raises:
         BudgetSpent: on entry, when the wall time is used up already.
     """
 
-    def __init__(self, store: RecordStore, lock: Lock) -> None:
+    def __init__(self, store: RecordStore, lock: Lock, priced: bool) -> None:
         self._store = store
         self._lock = lock
+        # A driver holds no GPU and is not billed by the second: jobs pay for what they hold.
+        self._usd = 0.0 if priced else None
         self._pool: FoldPool | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -50,7 +55,7 @@ class Heartbeat:
         self._started = time.monotonic()
         seconds = BEAT_SECONDS + TEARDOWN_SECONDS
         answer = self._store.ledger.reserve(
-            self._lock.sweep, _wall(seconds), ttl=LOCK_SECONDS, holder=holder_name(), kind="driver"
+            self._lock.sweep, self._amounts(seconds), ttl=LOCK_SECONDS, holder=holder_name(), kind="driver"
         )
         if isinstance(answer, Refusal):
             raise BudgetSpent(f"budget: {answer.reason}")
@@ -64,7 +69,17 @@ class Heartbeat:
         self._over.set()
         self._thread.join(timeout=30)
         if self._lease is not None:
-            self._store.ledger.settle(self._lease.id, _wall(time.monotonic() - self._started))
+            self._store.ledger.settle(self._lease.id, self._amounts(time.monotonic() - self._started))
+
+    def seconds_left(self, limit: float | None) -> float | None:
+        """Wall time until the pool must have ended, with room to write down what came out; None without a limit."""
+        if limit is None:
+            return None
+        spent = self._store.ledger.totals(self._lock.sweep)["spent"].wall_seconds or 0.0
+        return limit - spent - (time.monotonic() - self._started) - TEARDOWN_SECONDS
+
+    def _amounts(self, wall_seconds: float) -> Amounts:
+        return Amounts(usd=self._usd, gpu_seconds=0.0, wall_seconds=wall_seconds)
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
@@ -88,13 +103,8 @@ class Heartbeat:
         assert self._lease is not None  # noqa: S101 - the thread starts after the reservation
         needed = time.monotonic() - self._started + BEAT_SECONDS + TEARDOWN_SECONDS
         extra = max(0.0, needed - self._paid_seconds)
-        answer = self._store.ledger.renew(self._lease.id, _wall(extra), ttl=LOCK_SECONDS)
+        answer = self._store.ledger.renew(self._lease.id, self._amounts(extra), ttl=LOCK_SECONDS)
         if isinstance(answer, Refusal):
             return "exhausted", f"budget: {answer.reason}"
         self._paid_seconds += extra
         return None
-
-
-def _wall(seconds: float) -> Amounts:
-    # A driver holds no GPU and is not billed by the second: jobs pay for what they hold.
-    return Amounts(usd=0.0, gpu_seconds=0.0, wall_seconds=seconds)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from duchenne.plan.counting import Counts, count
-from duchenne.pool import FoldPool
 from duchenne.records import RecordStore
 from duchenne.records.rows import FINISHED
 from duchenne.spec import Sweep
+
+if TYPE_CHECKING:
+    from duchenne.pool.run import FoldPool
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Progress:
         rung: the highest rung that the running trials reached.
         best_trial, best_value, metric: the best trial so far by the search's metric.
         spent_usd, spent_gpu_hours, spent_seconds: from the ledger; seconds are wall time.
+        busy_seconds: seconds that workers spent on jobs, added up.
         seconds_left: estimate from the jobs done so far.
         running: one line a busy worker.
         warm: workers of the pool that are ready, of `workers`.
@@ -41,6 +44,7 @@ class Progress:
     spent_usd: float | None
     spent_gpu_hours: float | None
     spent_seconds: float
+    busy_seconds: float
     seconds_left: float | None
     running: tuple[str, ...]
     warm: int
@@ -65,6 +69,22 @@ class Observer(Protocol):
     def ended(self) -> None:
         """Nothing runs any more."""
         ...
+
+
+class Unobserved:
+    """An `Observer` that does not look."""
+
+    def checking_data(self, done: int, total: int) -> None:
+        """Nobody looks."""
+
+    def started(self, sweep_id: str) -> None:
+        """Nobody looks."""
+
+    def watch(self, monitor: Monitor) -> None:
+        """Nobody looks."""
+
+    def ended(self) -> None:
+        """Nobody looks."""
 
 
 class Monitor:
@@ -103,6 +123,7 @@ class Monitor:
             spent_usd=totals.usd,
             spent_gpu_hours=None if totals.gpu_seconds is None else totals.gpu_seconds / 3600,
             spent_seconds=time.monotonic() - self._began,
+            busy_seconds=pool.busy_seconds,
             seconds_left=self._seconds_left(pool.busy_seconds, pool.segments_done, jobs_total - jobs_done),
             running=pool.running,
             warm=pool.warm_workers,

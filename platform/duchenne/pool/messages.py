@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from duchenne_jobs.training import FoldJob, JobContext, SegmentResult
 
+NAMESPACE = "duchenne"  # Ray's, for the names of actors
 OutcomeState = Literal["done", "failed", "stopped", "exhausted"]
 
 
@@ -30,13 +30,11 @@ class PoolOptions:
         quantum_seconds: how long a lease lasts before it must be renewed.
         grace_seconds: reserved beyond a quantum, for saving and stopping.
         max_deaths: workers that one job may take with it before it counts as failed.
-        runner: makes the `JobRunner` of a worker.
     """
 
     workers: int
     cpus: float
     gpus: float
-    runner: Callable[[], JobRunner]
     usd_per_second: float = 0.0
     quantum_seconds: float = 10.0
     grace_seconds: float = 5.0

@@ -76,9 +76,7 @@ class JobQueue:
     async def run_segments(self, jobs: list[FoldJob], until_epoch: int) -> list[Outcome]:
         """Bring every job to `until_epoch` and answer when all have ended, in the order asked."""
         recorded = self._filing.recorded(jobs, until_epoch)
-        answers = [
-            asyncio.get_running_loop().create_future() if outcome is None else _answered(outcome) for outcome in recorded
-        ]
+        answers = [_future(outcome) for outcome in recorded]
         for job, outcome, answer in zip(jobs, recorded, answers, strict=True):
             if outcome is None:
                 self._put(_Waiting((-until_epoch, next(self._ticket)), job, until_epoch, answer))
@@ -218,7 +216,8 @@ class JobQueue:
         key = granted.waiting.job.key
         withdrawn = key.trial in self._withdrawn
         self._filing.end_attempt(key, "stopped" if withdrawn else "interrupted", None)
-        state, reason = ("stopped", "early stopping") if withdrawn or self._ending is None else self._ending
+        ending: tuple[OutcomeState, str] = ("stopped", "early stopping")
+        state, reason = ending if withdrawn or self._ending is None else self._ending
         _answer(granted.waiting, Outcome(state, granted.epoch, error=reason))
 
     async def failed(self, lease: int, error: str, final: bool) -> None:
@@ -280,9 +279,11 @@ def _answer(waiting: _Waiting, outcome: Outcome) -> None:
         waiting.answer.set_result(outcome)
 
 
-def _answered(outcome: Outcome) -> asyncio.Future[Outcome]:
+def _future(outcome: Outcome | None) -> asyncio.Future[Outcome]:
+    """An answer that is there already, or is to come."""
     future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    future.set_result(outcome)
+    if outcome is not None:
+        future.set_result(outcome)
     return future
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 
-from duchenne.pool.messages import Outcome, PoolOptions, PoolSnapshot
+from duchenne.pool.messages import NAMESPACE, JobRunner, Outcome, PoolOptions, PoolSnapshot
 from duchenne.pool.queue import JobQueue
 from duchenne.pool.worker import pool_loop
 from duchenne_jobs.training import FoldJob
 
-NAMESPACE = "duchenne"
 MAX_GROUP_RESTARTS = 20
 MAX_PREEMPTIONS = 50
 CLOSE_SECONDS = 30.0
+ANSWER_SECONDS = 120.0  # the queue starts while others do: on a busy machine that takes its time
 
 
 class _RankWatch(ray.train.UserCallback):  # type: ignore[misc]
@@ -43,16 +43,26 @@ class FoldPool:
         sweep: id of the sweep that it works for.
         records: URL of the record store.
         home: folder that recorded paths are relative to.
+        storage: folder for Ray's own state, which nobody reads afterwards.
         options: size and patience.
+        runner: makes the `JobRunner` of each worker.
         deadline_seconds: wall time left to the sweep; None for no limit.
     """
 
     def __init__(
-        self, sweep: str, records: str, home: Path, options: PoolOptions, deadline_seconds: float | None = None
+        self,
+        sweep: str,
+        records: str,
+        home: Path,
+        storage: Path,
+        options: PoolOptions,
+        runner: Callable[[], JobRunner],
+        deadline_seconds: float | None = None,
     ) -> None:
         self._options = options
+        self._runner = runner
         self.workers = options.workers
-        self._storage = home / "ray"
+        self.storage = storage
         self.queue_name = f"queue-{sweep}-{uuid.uuid4().hex[:6]}"
         actor = ray.remote(JobQueue).options(
             name=self.queue_name, namespace=NAMESPACE, num_cpus=0, max_concurrency=10_000, max_restarts=0
@@ -78,7 +88,7 @@ class FoldPool:
 
     def snapshot(self) -> PoolSnapshot:
         """The pool at this moment."""
-        snapshot: PoolSnapshot = ray.get(self.queue.snapshot.remote(), timeout=10)
+        snapshot: PoolSnapshot = ray.get(self.queue.snapshot.remote(), timeout=ANSWER_SECONDS)
         return snapshot
 
     def close(self) -> None:
@@ -94,7 +104,12 @@ class FoldPool:
         options = self._options
         trainer = TorchTrainer(
             pool_loop,
-            train_loop_config={"queue": self.queue_name, "namespace": NAMESPACE, "options": options},
+            train_loop_config={
+                "queue": self.queue_name,
+                "namespace": NAMESPACE,
+                "options": options,
+                "runner": self._runner,
+            },
             scaling_config=ray.train.ScalingConfig(
                 num_workers=options.workers,
                 use_gpu=options.gpus > 0,
@@ -102,7 +117,7 @@ class FoldPool:
             ),
             run_config=ray.train.RunConfig(
                 name=self.queue_name,
-                storage_path=str(self._storage),
+                storage_path=str(self.storage),
                 failure_config=ray.train.FailureConfig(
                     max_failures=MAX_GROUP_RESTARTS,
                     controller_failure_limit=MAX_GROUP_RESTARTS,

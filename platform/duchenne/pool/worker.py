@@ -45,18 +45,19 @@ def pool_loop(config: dict[str, Any]) -> None:
     """Run on every rank by Ray Train until the queue closes.
 
     Args:
-        config: `queue` and `namespace` (the queue actor's name), `options` (`PoolOptions`).
+        config: `queue` and `namespace` (the queue actor's name), `options` (`PoolOptions`),
+            `runner` (makes the worker's `JobRunner`).
     """
     import ray
     import ray.train
     import torch
 
-    options = config["options"]
+    options = config["options"]  # duchenne.pool.PoolOptions
     torch.set_num_threads(max(1, int(options.cpus)))
     queue = ray.get_actor(config["queue"], namespace=config["namespace"])
     rank = ray.train.get_context().get_world_rank()
     worker = f"rank{rank}-pid{os.getpid()}-{uuid.uuid4().hex[:6]}"
-    runner: JobRunner = options.runner()
+    runner: JobRunner = config["runner"]()
     ray.get(queue.register.remote(worker, rank))
     while True:
         work = ray.get(queue.lease.remote(worker))

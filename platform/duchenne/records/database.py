@@ -25,6 +25,7 @@ from duchenne.records.models import SweepRow
 
 _WRITE = "duchenne_write"
 _MIGRATE = "duchenne_migrate"
+_NO_SWEEP = "a sweep must be recorded before anything of it, but there is no {!r}; list them with `duchenne ls`"
 
 
 def parse_url(url: str | Path) -> URL:
@@ -264,6 +265,18 @@ def _switch_to_wal(cursor: Any, deadline: float) -> None:
             return
 
 
+def find_sweep(session: Session, sweep: str) -> SweepRow:
+    """The sweep's row, for reading: it waits for nobody.
+
+    Raises:
+        NotFoundError: no such sweep.
+    """
+    row = session.get(SweepRow, sweep)
+    if row is None:
+        raise NotFoundError(_NO_SWEEP.format(sweep))
+    return row
+
+
 def lock_sweep(session: Session, sweep: str, token: str | None = None) -> SweepRow:
     """The sweep's row, locked until the commit. Whoever changes a sweep starts here, so nobody waits in a ring.
 
@@ -273,9 +286,7 @@ def lock_sweep(session: Session, sweep: str, token: str | None = None) -> SweepR
     """
     row = session.execute(select(SweepRow).where(SweepRow.id == sweep).with_for_update()).scalar_one_or_none()
     if row is None:
-        raise NotFoundError(
-            f"a sweep must be recorded before anything of it, but there is no {sweep!r}; list them with `duchenne ls`"
-        )
+        raise NotFoundError(_NO_SWEEP.format(sweep))
     if token is not None and row.lock_token != token:
         raise LockLostError(sweep)
     return row

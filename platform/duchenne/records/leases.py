@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from duchenne.records import clean
-from duchenne.records.database import Database, lock_sweep
+from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
 from duchenne.records.models import EventRow, LeaseRow, SweepRow
 from duchenne.records.rows import Amounts, Lease, Refusal
@@ -168,7 +168,7 @@ class Ledger:
     def totals(self, sweep: str) -> dict[str, Amounts]:
         """{"budget", "spent", "reserved", "wasted"} of a sweep. A unit that no lease counts is None: unknown, not 0."""
         with self.database.read() as session:
-            row = lock_sweep(session, sweep)
+            row = find_sweep(session, sweep)
             budget = Amounts(
                 usd=row.budget_usd, gpu_seconds=row.budget_gpu_seconds, wall_seconds=row.budget_wall_seconds
             )

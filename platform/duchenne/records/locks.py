@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import update
 
-from duchenne.records.database import Database, lock_sweep
+from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import LockHeldError
 from duchenne.records.models import SweepRow
 from duchenne.records.rows import Lock
@@ -72,7 +72,7 @@ class LockRecords:
             NotFoundError: no such sweep.
         """
         with self.database.read() as session:
-            seen = lock_sweep(session, sweep)
+            seen = find_sweep(session, sweep)
             abandoned = seen.lock_token if seen.lock_holder is not None and is_gone(seen.lock_holder) else None
         token = secrets.token_hex(16)
         with self.database.write() as session:

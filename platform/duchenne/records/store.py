@@ -44,6 +44,11 @@ class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryReco
         """The folder of a SQLite store, to which recorded paths are relative; None with PostgreSQL."""
         return Path(str(self.database.url.database)).parent if self.database.is_sqlite else None
 
+    @property
+    def address(self) -> str:
+        """What another process gives `open_store`. It may hold a password: never print or record it."""
+        return self.database.url.render_as_string(hide_password=False)
+
     def close(self) -> None:
         """Close the connections. The store opens new ones if it is used again."""
         self.database.engine.dispose()

@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import func, select
 
 from duchenne.records import clean
-from duchenne.records.database import Database, lock_sweep
+from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
 from duchenne.records.models import EventRow, LeaseRow, SweepRow, TrialRow
 from duchenne.records.rows import (
@@ -158,10 +158,7 @@ class SweepRecords:
     def stop_requested(self, sweep: str) -> bool:
         """Whether someone asked for a stop since the sweep last started."""
         with self.database.read() as session:
-            asked = session.execute(select(SweepRow.stop_requested).where(SweepRow.id == sweep)).scalar_one_or_none()
-        if asked is None:
-            raise NotFoundError(f"a sweep must be recorded to be stopped, but there is no {sweep!r}; see `duchenne ls`")
-        return asked
+            return find_sweep(session, sweep).stop_requested
 
     def bind_data(self, sweep: str, *, dataset_digest: str, folds_digest: str, token: str | None = None) -> Sweep:
         """Tie a sweep to its data and folds, once and for all.
@@ -203,6 +200,8 @@ class SweepRecords:
     ) -> Event:
         """Add a line to the audit. Never put a credential into `detail`."""
         with self.database.write() as session:
+            if sweep is not None:
+                find_sweep(session, sweep)
             row = EventRow(
                 at=self.database.now(session),
                 sweep=sweep,

@@ -8,8 +8,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from duchenne.pool.messages import Outcome
-from duchenne.pool.run import NAMESPACE
+from duchenne.pool import NAMESPACE, Outcome
 from duchenne.search.jobs import SweepContext, search_jobs
 from duchenne.spec import apply, rungs
 from duchenne_jobs.evaluation import METRICS
@@ -54,6 +53,8 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return row | {
             "epoch": until,
             "rung": self._reached,
+            # Tune sets `done` on a trial that its scheduler stops; `complete` is ours alone.
+            "complete": self._reached == len(self._rungs),
             "done": self._reached == len(self._rungs) or replayed_to_its_end,
         }
 

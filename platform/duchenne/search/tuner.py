@@ -6,14 +6,12 @@ import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from duchenne.plan.counting import count_trials
-from duchenne.pool import FoldPool
 from duchenne.records import RecordStore
 from duchenne.records.rows import FINISHED
 from duchenne.search.driver_only import DriverOnly
@@ -22,6 +20,9 @@ from duchenne.search.proposals import build_proposer
 from duchenne.search.searcher import RecordedSearcher
 from duchenne.search.trial import TrialActor
 from duchenne.spec import Asha, Fifo, MedianStopping, Sweep
+
+if TYPE_CHECKING:
+    from duchenne.pool.run import FoldPool
 
 NEVER = 1_000_000_000
 TRIAL_CPUS = 0.001  # a trial only waits; Tune refuses a trial that holds nothing
@@ -37,16 +38,18 @@ class _TrialRecorder(DriverOnly, tune.Callback):  # type: ignore[misc]
         self._pool = pool
         self._finished = finished
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         """A rung was reached."""
         self._set(trial, "running", value=result["value"], rung=result["rung"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """The last rung was reached, or the scheduler stopped the trial before it."""
         result = trial.last_result or {}
-        if not result.get("done"):
+        state = "succeeded" if result.get("complete") else "stopped"
+        if state == "stopped":
             self._pool.queue.withdraw.remote(trial.config["number"])
-        state = "succeeded" if result.get("done") else "stopped"
         self._set(trial, state, value=result.get("value"), rung=result.get("rung"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -84,7 +87,7 @@ class _EndOfSweep(DriverOnly, tune.Stopper):  # type: ignore[misc]
         return self._pool.snapshot().ending is not None
 
 
-def run_search(context: SweepContext, store: RecordStore, token: str, pool: FoldPool, home: Path) -> None:
+def run_search(context: SweepContext, store: RecordStore, token: str, pool: FoldPool) -> None:
     """Run every trial that is not finished on record; returns early when the pool grants nothing more."""
     sweep = context.sweep
     recorded = store.trials(context.sweep_id)
@@ -115,7 +118,7 @@ def run_search(context: SweepContext, store: RecordStore, token: str, pool: Fold
         ),
         run_config=tune.RunConfig(
             name=f"tune-{pool.queue_name}",
-            storage_path=str(home / "ray"),
+            storage_path=str(pool.storage),
             callbacks=[_TrialRecorder(store, context, token, pool, finished)],
             stop=_EndOfSweep(pool),
             verbose=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ Path = tuple[str | int, ...]
 """Where a value sits in the document: mapping keys and 0-based list positions, outermost first."""
 
 SHOWN_CHARACTERS = 80
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
 WHOLE_DOCUMENT = "(document)"
 WHOLE_FILE = "(file)"
 
@@ -77,7 +79,8 @@ def dotted(path: Path) -> str:
 
 
 def one_line(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """Text fit for one line of a terminal: shortened, and escaped if it holds control characters."""
+    """Text fit for one line of a terminal: shortened, escaped if it holds control characters, without credentials."""
+    text = _CREDENTIALS.sub("://***@", text)
     if len(text) > limit:
         text = f"{text[: limit - 3]}..."
     return text if text.isprintable() else ascii(text)[1:-1]

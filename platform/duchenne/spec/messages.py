@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from duchenne.spec.errors import Fault, Path
+from duchenne.spec.errors import Fault, Path, one_line
 from duchenne.spec.paths import nearest, unwrapped
 
 _OWN_MESSAGE = re.compile(r"(?P<rule>.+?), but (?:got )?(?P<value>.+?); (?P<hint>.+)", re.DOTALL)
@@ -83,8 +83,8 @@ def _fault(details: ErrorDetails, root: type[BaseModel], data: object) -> Fault:
 
 
 def show(value: object) -> str:
-    """A value as the message repeats it: compact JSON, booleans and null as YAML writes them."""
-    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+    """A value as the message repeats it: text as it is, the rest as compact JSON, on one line."""
+    return one_line(value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _how_to_add(path: Path) -> str:

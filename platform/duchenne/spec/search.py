@@ -13,6 +13,7 @@ from duchenne_jobs.config import Config
 
 MAX_TRIALS = 1_000_000
 MAX_CANDIDATES = 10_000
+MAX_DIMENSIONS = 256
 Candidates = Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
 
 MetricName = Literal["f1_macro", "f1_micro", "auc_macro", "accuracy", "subset_accuracy", "log_loss"]
@@ -146,6 +147,7 @@ class SearchSection(Config):
 
     space: dict[str, Dimension] = Field(
         default_factory=dict,
+        max_length=MAX_DIMENSIONS,
         description="Dotted path below `model`, `loss` or `training` -> how its value is drawn, for instance "
         "`model.orders.count: {choice: [16, 64]}`. The path of a section takes whole mappings, "
         "which replace the section.",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, insert, text
 
 from duchenne.records import (
     FoldJobKey,
@@ -25,6 +25,7 @@ from duchenne.records import (
     open_store,
 )
 from duchenne.records.database import parse_url
+from duchenne.records.models import TrialRow
 
 
 def small_sweep() -> NewSweep:
@@ -71,6 +72,8 @@ def test_reading_goes_on_while_another_writes(url: str) -> None:
         sweep = store.create_sweep(small_sweep())
         with held(url, sweep.id):
             assert [found.id for found in store.list_sweeps()] == [sweep.id]
+            assert not store.stop_requested(sweep.id)
+            assert store.ledger.balance(sweep.id)["budget"]["usd"] is None
 
 
 def test_opening_a_locked_database_waits_too(tmp_path: Path) -> None:
@@ -186,6 +189,21 @@ def test_a_driver_killed_inside_a_transaction_leaves_what_it_had_recorded(tmp_pa
         )
         assert ended.returncode == -9
         assert [row.epoch for row in store.results(sweep.id)] == list(range(20))
+
+
+def test_a_row_that_refers_to_nothing_is_refused(store: RecordStore) -> None:
+    row = {"sweep": "nowhere", "number": 0, "config": {}, "state": "queued", "rung": 0}
+    with pytest.raises(RecordsError, match="nothing was changed") as failure, store.database.write() as session:
+        session.execute(insert(TrialRow).values(**row, created_at=store.database.now(session)))
+    one_line(failure.value)
+
+
+def test_another_process_opens_the_records_by_their_address(url: str) -> None:
+    with open_store(url) as store, open_store(store.address) as other:
+        sweep = store.create_sweep(small_sweep())
+        assert other.get_sweep(sweep.id) == sweep
+    secret = parse_url("postgresql://ann:secret-word@host/db")
+    assert "secret-word" not in str(secret), "which is why `address` is there"
 
 
 def test_a_store_works_after_it_was_closed(store: RecordStore) -> None:

@@ -51,6 +51,7 @@ def test_jobs_come_back_in_the_order_asked_and_are_found_by_what_they_are(
     store.ensure_fold_job(make_key(phase="evaluation", inner=None))
     assert [job.key for job in store.fold_jobs(sweep.id, trial=1)] == keys[:3]
     assert [job.key for job in store.fold_jobs(sweep.id, state="running")] == [keys[3]]
+    assert (store.count_fold_jobs(sweep.id, ["queued", "running"]), store.count_fold_jobs(sweep.id, [])) == (7, 0)
     assert len(store.fold_jobs(sweep.id, phase="evaluation")) == 1
     assert store.ensure_fold_jobs([]) == []
 
@@ -166,6 +167,8 @@ def test_results_are_written_once_whoever_comes_second(store: RecordStore, make_
     assert (second.epoch, second.metrics) == (2, {"f1_macro": 0.5})
     assert store.last_epoch(make_key()) == 2
     assert store.last_epoch(make_key(fold=9)) is None
+    assert store.metrics_at(make_key(), 2) == {"f1_macro": 0.5}
+    assert store.metrics_at(make_key(), 3) is None
 
 
 def test_results_of_threads_that_race_are_written_once(store: RecordStore, make_key: MakeKey) -> None:

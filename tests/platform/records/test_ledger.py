@@ -107,7 +107,7 @@ def test_a_vanished_holder_costs_its_full_reservation(store: RecordStore, make_s
     sweep = make_sweep(budget=Amounts(usd=1))
     lost, kept = granted(reserve(store, sweep, usd=0.6)), granted(reserve(store, sweep, usd=0.1))
     clock.advance(59)
-    store.ledger.renew(kept.id, Amounts(), ttl=60)
+    granted(store.ledger.renew(kept.id, Amounts(usd=0), ttl=60))
     assert store.ledger.expire() == []
     clock.advance(1)
     assert refused(reserve(store, sweep, usd=0.4)).reserved == 0.7, "unsettled still counts in full"

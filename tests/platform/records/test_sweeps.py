@@ -250,6 +250,7 @@ def test_a_sweep_that_does_not_exist_is_named(store: RecordStore) -> None:
         lambda: store.record_trial("nowhere", 0, {}),
         lambda: store.request_stop("nowhere"),
         lambda: store.stop_requested("nowhere"),
+        lambda: store.record_event("w", sweep="nowhere", actor="a"),
         lambda: store.acquire_lock("nowhere", "driver"),
         lambda: store.ledger.balance("nowhere"),
     ):

@@ -218,6 +218,10 @@ ADDED = {
         "6: search.space.zzz: a search path must name a field, got zzz, "
         "start with model., loss. or training.; see docs/spec.md",
     ),
+    "too many dimensions": (
+        searching(", ".join(f"a{number}: {{grid: [1]}}" for number in range(257))),
+        "6: search.space: must have at most 256 values, got ",
+    ),
     "empty grid": (
         searching("training.epochs: {grid: []}"),
         "6: search.space.training.epochs.grid: must not be empty, got [], add a value",
@@ -505,6 +509,8 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
     lines = refusal(HEAD.replace("builtin://yeast", "s3://key:hunter2@bucket/faces"))
     expected = "a URI must not carry credentials, got some, set them in the environment instead"
     assert lines == [f"4: data.uri: {expected}"]
+    (line,) = refusal(HEAD.replace("{uri: builtin://yeast}", "s3://key:hunter2@bucket/faces"))
+    assert line == "4: data: must be a mapping, got s3://***@bucket/faces, write `field: value` lines below it"
 
 
 def test_an_option_of_a_builtin_out_of_range() -> None:

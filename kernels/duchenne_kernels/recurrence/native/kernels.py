@@ -98,11 +98,21 @@ class _Call:
         self._kept: list[Tensor] = []
         cells, width = weights.slots.shape
         self.problem = Problem(
-            batch, size, self.padded, width, cells, len(plan.levels), self.per_row, self._threads(library), **library.pool
+            batch,
+            size,
+            self.padded,
+            width,
+            cells,
+            len(plan.levels),
+            self.per_row,
+            self._threads(library),
+            **library.pool,
         )
         initial = hidden if self.padded == size else functional.pad(hidden, (0, self.padded - size))
         self.point(initial=initial.contiguous(), labels=self.by_cell)
-        self.point(**{name: tensor.contiguous() for name, tensor in zip(CellWeights._fields[:-1], weights[:-1], strict=True)})
+        self.point(
+            **{name: tensor.contiguous() for name, tensor in zip(CellWeights._fields[:-1], weights[:-1], strict=True)}
+        )
         self.point(**{name: value for name, value in vars(flat).items() if value is not None})
         self.point(packed=torch.empty(library.functions.duchenne_packed_floats(self.address)))
 
@@ -144,7 +154,10 @@ def backward(
     call.problem.level_stride = largest * call.per_row * call.padded
     grad_initial = torch.empty(batch, call.padded)
     grad_inputs = torch.empty(rows, call.per_row, width)
-    grads = {f"grad_{name}": torch.empty(tensor.shape) for name, tensor in zip(CellWeights._fields, weights[:-1], strict=False)}
+    grads = {
+        f"grad_{name}": torch.empty(tensor.shape)
+        for name, tensor in zip(CellWeights._fields, weights[:-1], strict=False)
+    }
     call.point(
         states=states,
         grad_logits=grad_logits.contiguous(),

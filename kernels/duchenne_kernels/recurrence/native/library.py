@@ -61,7 +61,17 @@ class Problem(ctypes.Structure):
     """The C struct of the same name; the fields and their order are those of recurrence.cpp."""
 
     SIZES = ("batch", "hidden", "padded", "slots", "cells", "depth", "per_row", "threads")
-    PLAN = ("offsets", "parent", "fed", "example", "group_offsets", "groups", "start_offsets", "child_start", "child_row")
+    PLAN = (
+        "offsets",
+        "parent",
+        "fed",
+        "example",
+        "group_offsets",
+        "groups",
+        "start_offsets",
+        "child_start",
+        "child_row",
+    )
     INPUTS = ("initial", "labels", "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_out", "bias_out")
     OUTPUTS = ("logits", "states", "grad_logits", "grad_initial", "grad_inputs", "grad_weight_ih", "grad_weight_hh")
     MORE = ("grad_bias_ih", "grad_bias_hh", "grad_weight_out", "grad_bias_out", "packed", "sums", "level_grads")
@@ -117,6 +127,7 @@ def _openmp() -> dict[str, int]:
         }
         if all(hasattr(library, symbol) for symbol in names.values()):
             return {
-                field: ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0 for field, symbol in names.items()
+                field: ctypes.cast(getattr(library, symbol), ctypes.c_void_p).value or 0
+                for field, symbol in names.items()
             }
     return {}

@@ -1,0 +1,56 @@
+# `make quickstart` and `make test` are all that a newcomer needs: Python 3.11, git and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWEEP ?= jobs/sweeps/quickstart.yaml
+# torch, torchvision and triton come as one set; `make lock` keeps it together.
+LOCK_SET := torch==2.14.1 torchvision==0.29.1
+
+.PHONY: help install quickstart test test-all lint format lock schema bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+
+install: $(VENV)/.installed  ## make .venv from requirements.lock, without resolving anything
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, but $(PYTHON) is %d.%d; set PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+quickstart: install  ## run the main sweep, print the leaderboard and where the figures are
+	$(BIN)/duchenne run $(SWEEP)
+
+test: install  ## quick and hermetic: no services, no network
+	$(BIN)/python -m pytest -m "not service" tests
+
+test-all: install  ## every test; those whose service is absent say so and skip
+	$(BIN)/python -m pytest tests
+
+lint: install  ## ruff, mypy and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: install  ## regenerate the JSON Schema and the reference of the sweep file
+	$(BIN)/python -m duchenne.spec.schema > platform/duchenne/spec/sweep.schema.json
+	$(BIN)/python -m duchenne.spec.reference > docs/spec.md
+
+bench: install  ## overhead of the fold pool, beside nested trainers
+	$(BIN)/python benchmarks/fold_pool.py
+
+lock: install  ## resolve pyproject.toml into requirements.lock
+	printf '%s\n' $(LOCK_SET) > $(VENV)/lock-set.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra server --quiet --upgrade --no-annotate \
+	  --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  --constraint $(VENV)/lock-set.txt --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## remove .venv and every cache
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

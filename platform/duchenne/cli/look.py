@@ -1,0 +1,151 @@
+"""Verbs that show what is on record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from duchenne.cli.options import HOME, Home, Json, SweepId, print_json, resolve
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command(name="ls")(list_sweeps)
+    app.command(name="show")(show_sweep)
+    app.command()(results)
+    app.command()(cost)
+    app.command()(leaderboard)
+    app.command()(compare)
+    app.command()(figures)
+
+
+def list_sweeps(home: Home = HOME, as_json: Json = False) -> None:
+    """List the sweeps, the newest first."""
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        summaries = store.summaries()
+    if as_json:
+        print_json([asdict(summary) for summary in summaries])
+        return
+    from duchenne.cli.tables import show, sweeps_table
+
+    show(sweeps_table(summaries))
+
+
+def show_sweep(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None:
+    """Show one sweep: its state, lineage, trials, failures and entries."""
+    from duchenne.cli.tables import describe_sweep, show
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        record = store.get_sweep(sweep_id)
+        trials = store.trials(record.id)
+        failed = store.fold_jobs(record.id, state="failed")
+        entries = store.entries(sweep=record.id)
+    if as_json:
+        print_json(
+            {
+                "sweep": asdict(record),
+                "trials": [asdict(trial) for trial in trials],
+                "failed": [asdict(job) for job in failed],
+                "entries": [asdict(entry) for entry in entries],
+            }
+        )
+        return
+    for part in describe_sweep(record, trials, failed, entries):
+        show(part)
+
+
+def results(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None:
+    """Print every recorded epoch of every fold job."""
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        rows = store.results(store.get_sweep(sweep_id).id)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    from duchenne.cli.tables import results_table, show
+
+    show(results_table(rows))
+
+
+def cost(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None:
+    """Print the budget of a sweep, and what is spent, reserved and wasted."""
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        record = store.get_sweep(sweep_id)
+        balance = store.ledger.balance(record.id)
+    if as_json:
+        print_json(balance)
+        return
+    from duchenne.cli.tables import cost_table, show
+
+    show(cost_table(record.id, balance))
+
+
+def leaderboard(
+    board: Annotated[str | None, typer.Argument(metavar="[BOARD]", help="The board; all of them without it.")] = None,
+    home: Home = HOME,
+    as_json: Json = False,
+) -> None:
+    """Rank the entries of a board, with confidence intervals and tie groups."""
+    from duchenne.leaderboard import rank
+    from duchenne.records import NotFoundError, open_home
+
+    with open_home(resolve(home)) as store:
+        boards = store.boards()
+        if board is not None and board not in boards:
+            known = ", ".join(boards) or "none: run a sweep first"
+            raise NotFoundError(f"a board has entries, but there is no {board!r}; the boards are {known}")
+        ranked = {name: rank(store, name) for name in ([board] if board else boards)}
+    if as_json:
+        print_json([asdict(row) | {"board": name} for name, rows in ranked.items() for row in rows])
+        return
+    from duchenne.cli.tables import leaderboard_table, show
+
+    for name, rows in ranked.items():
+        show(leaderboard_table(name, rows))
+    if not ranked:
+        typer.echo("no entries yet: duchenne run S.yaml")
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="ID", help="A sweep, or an entry SWEEP.METHOD.")],
+    second: Annotated[str, typer.Argument(metavar="ID", help="Another one.")],
+    home: Home = HOME,
+    as_json: Json = False,
+) -> None:
+    """Compare two entries: what differs in their configurations, and by how much their F1 differs, paired by subject."""
+    from duchenne.leaderboard.compare import compare_entries
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        comparison = compare_entries(store, first, second)
+    if as_json:
+        print_json(asdict(comparison))
+        return
+    from duchenne.cli.tables import comparison_table, show
+
+    show(comparison_table(comparison))
+
+
+def figures(
+    sweep_id: SweepId,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; default HOME/sweeps/ID/figures.")] = None,
+    home: Home = HOME,
+) -> None:
+    """Draw every figure of a sweep as PNG and SVG."""
+    from duchenne.figures import draw_all
+    from duchenne.records import open_home
+
+    folder = resolve(home)
+    with open_home(folder) as store:
+        record = store.get_sweep(sweep_id)
+        for path in draw_all(store, record.id, folder, out or folder / "sweeps" / record.id / "figures"):
+            typer.echo(str(path))

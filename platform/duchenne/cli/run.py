@@ -1,0 +1,75 @@
+"""Verbs that run a sweep, or end one."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from duchenne.cli.mistakes import DONE, FAILED, OUT_OF_BUDGET
+from duchenne.cli.options import HOME, Home, SweepFile, SweepId, resolve
+
+if TYPE_CHECKING:
+    from duchenne.driver import SweepEnd
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    app.command()(run)
+    app.command()(resume)
+    app.command()(stop)
+
+
+def run(path: SweepFile, home: Home = HOME) -> None:
+    """Run a whole sweep on this machine: embedded Ray, SQLite, files. Ends with the leaderboard."""
+    from duchenne.spec import load_sweep
+
+    sweep = load_sweep(path)
+    folder = resolve(home)
+    from duchenne.cli.progress import ProgressView
+    from duchenne.driver import run_sweep
+
+    end = run_sweep(sweep, path.read_text(encoding="utf-8-sig"), folder, ProgressView())
+    raise typer.Exit(_conclude(end, folder))
+
+
+def resume(sweep_id: SweepId, home: Home = HOME) -> None:
+    """Go on with a sweep that was killed, stopped or out of budget; what is on record does not run again."""
+    from duchenne.cli.progress import ProgressView
+    from duchenne.driver import resume_sweep
+
+    folder = resolve(home)
+    end = resume_sweep(sweep_id, folder, ProgressView())
+    raise typer.Exit(_conclude(end, folder))
+
+
+def stop(sweep_id: SweepId, home: Home = HOME) -> None:
+    """Ask a running sweep to end; its folds stop within an epoch."""
+    from duchenne.records import open_home
+
+    with open_home(resolve(home)) as store:
+        record = store.get_sweep(sweep_id)
+        after = store.request_stop(record.id, actor=getpass.getuser())
+    typer.echo(f"{record.id}: {'stopping' if after.state == 'running' else after.state}")
+
+
+def _conclude(end: SweepEnd, home: Path) -> int:
+    """Print what came out, and return the exit code."""
+    from duchenne.cli.tables import leaderboard_table, show
+    from duchenne.figures import draw_all
+    from duchenne.leaderboard import rank
+    from duchenne.records import open_home
+
+    with open_home(home) as store:
+        if store.entries(end.board):
+            show(leaderboard_table(end.board, rank(store, end.board), highlight=end.id))
+        if store.results(end.id):
+            out = home / "sweeps" / end.id / "figures"
+            drawn = draw_all(store, end.id, home, out)
+            typer.echo(f"figures: {out} ({', '.join(sorted(path.name for path in drawn if path.suffix == '.png'))})")
+    typer.echo(f"{end.id}: {end.state}" + (f": {end.reason}" if end.reason else ""))
+    if end.state != "succeeded":
+        typer.echo(f"next: duchenne resume {end.id}")
+    return {"succeeded": DONE, "exhausted": OUT_OF_BUDGET}.get(end.state, FAILED)

@@ -1,0 +1,58 @@
+"""Figures of a sweep, drawn from the records and the files behind them.
+
+Belongs here: pictures. Does not belong here: statistics (`duchenne.leaderboard`) or anything that decides.
+`docs/figures.md` says what each figure shows, and how to add one.
+
+Each drawing function takes `read_sweep(store, sweep_id, home)` and returns a matplotlib `Figure`; it raises `NoData`,
+with the reason, where the records do not hold what it shows. Importing this package does not load matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from duchenne.figures.source import NoData, SweepData, read_sweep
+
+if TYPE_CHECKING:
+    from duchenne.figures.board import leaderboard
+    from duchenne.figures.costs import spend
+    from duchenne.figures.curves import learning_curves
+    from duchenne.figures.draw import FIGURES, draw_all
+    from duchenne.figures.orders import soft_order, soft_order_evolution
+    from duchenne.figures.tasks import task_f1
+    from duchenne.figures.trials import search
+
+_MODULES = {
+    "FIGURES": "draw",
+    "draw_all": "draw",
+    "leaderboard": "board",
+    "learning_curves": "curves",
+    "search": "trials",
+    "soft_order": "orders",
+    "soft_order_evolution": "orders",
+    "spend": "costs",
+    "task_f1": "tasks",
+}
+
+__all__ = [
+    "FIGURES",
+    "NoData",
+    "SweepData",
+    "draw_all",
+    "leaderboard",
+    "learning_curves",
+    "read_sweep",
+    "search",
+    "soft_order",
+    "soft_order_evolution",
+    "spend",
+    "task_f1",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What draws is loaded when it is first asked for, and matplotlib with it."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

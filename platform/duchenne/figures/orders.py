@@ -1,0 +1,226 @@
+"""The soft order: which task the model decides at which step (Tallec 2023, 2.4), at the end and on the way there.
+
+Shapes: J fold jobs, T tasks; a soft order is (T, T): row = time step, column = task, rows and columns sum to 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
+
+from duchenne.figures.source import FloatArray, NoData, SweepData
+from duchenne.figures.style import (
+    AROUND_UNIFORM,
+    INK,
+    LINES,
+    MUTED,
+    label_ends,
+    method_name,
+    new_figure,
+    plural,
+    shortened,
+    styled,
+)
+
+SHOWN_EPOCHS = 5
+NUMBERED_TASKS = 20
+"""With more tasks than these, numbers in the cells would be too small to read."""
+
+BOTTOM_HEIGHT = 3.4
+
+
+@dataclass(frozen=True, eq=False)
+class SoftOrders:
+    """Mean soft order over the runs of one method's evaluation.
+
+    Attributes:
+        method: whose it is; `runs`: J, over how many folds and seeds the mean goes.
+        tasks: T names.
+        epochs: those that every run has, ascending.
+        means: (epochs, T, T).
+    """
+
+    method: str
+    runs: int
+    tasks: tuple[str, ...]
+    epochs: tuple[int, ...]
+    means: FloatArray
+
+    @property
+    def entropies(self) -> FloatArray:
+        """(epochs,) entropy of a time step, mean over steps, as a share of log T: 1 is no preference, 0 one order."""
+        size = len(self.tasks)
+        logs = np.log(self.means, out=np.zeros_like(self.means), where=self.means > 0)
+        shares: FloatArray = -(self.means * logs).sum(axis=2).mean(axis=1) / np.log(size)
+        return shares
+
+    @property
+    def positions(self) -> FloatArray:
+        """(epochs, T) mean time step of each task, from 1 on."""
+        steps = np.arange(1, len(self.tasks) + 1, dtype=np.float64)
+        positions: FloatArray = np.einsum("est,s->et", self.means, steps) / self.means.sum(axis=1)
+        return positions
+
+
+def mean_soft_orders(data: SweepData) -> SoftOrders:
+    """The mean over folds and seeds, of every epoch that all runs have.
+
+    Raises:
+        NoData: no evaluation that ended kept a soft order, or there is one task only.
+    """
+    runs = data.soft_orders()
+    if not runs:
+        raise NoData("no evaluation that has ended kept a soft order (only monet has one)")
+    shapes = {matrix.shape for epochs in runs.values() for matrix in epochs.values()}
+    size = next(iter(shapes))[0]
+    if shapes != {(size, size)} or size < 2:
+        raise NoData(f"soft orders must be square, alike and of two tasks or more, but theirs are {sorted(shapes)}")
+    shared = sorted(set.intersection(*(set(epochs) for epochs in runs.values())))
+    if not shared:
+        raise NoData("the runs of the evaluation have no epoch in common")
+    means = np.stack([np.mean([epochs[epoch] for epochs in runs.values()], axis=0) for epoch in shared])
+    tasks = data.tasks()
+    if tasks is None or len(tasks) != size:
+        tasks = tuple(f"task {number}" for number in range(size))
+    return SoftOrders(next(iter(runs)).method, len(runs), tasks, tuple(shared), means)
+
+
+@styled
+def soft_order(data: SweepData) -> Figure:
+    """Heat map of the soft order after the last epoch, mean over folds and seeds.
+
+    Raises:
+        NoData: see `mean_soft_orders`.
+    """
+    orders = mean_soft_orders(data)
+    final, size = orders.means[-1], len(orders.tasks)
+    step, task = np.unravel_index(int(final.argmax()), final.shape)
+    title = (
+        f"{method_name(orders.method)} decides {orders.tasks[task]} at step {step + 1} "
+        f"with a probability of {final[step, task]:.2f}, its firmest choice"
+    )
+    subtitle = (
+        f"Soft order after epoch {orders.epochs[-1]}, mean over {plural(orders.runs, 'run')}. Row: time step; column: task; "
+        f"white: 1/{size} = {1 / size:.3f}, no preference. Entropy of a step: {orders.entropies[-1]:.0%} of the most possible."
+    )
+    figure = new_figure(data, title, subtitle, min(6.5, max(3.0, 0.9 + 0.42 * size)))
+    axes = figure.subplots()
+    image = _matrix(axes, final, size)
+    axes.set_xticks(range(size), [shortened(name, 16) for name in orders.tasks], color=INK)
+    axes.set_yticks(range(size), [str(number) for number in range(1, size + 1)], color=INK)
+    axes.xaxis.tick_top()
+    if max(map(len, orders.tasks)) * size > 70:
+        axes.tick_params(axis="x", labelrotation=45)
+        for label in axes.get_xticklabels():
+            label.set(horizontalalignment="left", rotation_mode="anchor")
+    axes.set_ylabel("time step")
+    if size <= NUMBERED_TASKS:
+        _numbers(axes, final, image)
+    _colour_bar(figure, image, axes, size)
+    return figure
+
+
+@styled
+def soft_order_evolution(data: SweepData) -> Figure:
+    """The soft order at about five epochs, and the mean time step of each task over all of them.
+
+    Raises:
+        NoData: see `mean_soft_orders`; or fewer than two epochs are on record.
+    """
+    orders = mean_soft_orders(data)
+    if len(orders.epochs) < 2:
+        raise NoData("an evolution needs two epochs, but the runs of the evaluation share only one")
+    shown = sorted({round(place) for place in np.linspace(0, len(orders.epochs) - 1, SHOWN_EPOCHS)})
+    size = len(orders.tasks)
+    figure = new_figure(data, _evolution_title(orders), _evolution_subtitle(orders), 1.95 + BOTTOM_HEIGHT)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.95, BOTTOM_HEIGHT))
+    row = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    limit = float(orders.means[shown].max())
+    for axes, index in zip(row, shown, strict=True):
+        image = _matrix(axes, orders.means[index], size, limit)
+        axes.set_title(f"epoch {orders.epochs[index]}", color=INK)
+        axes.set_xlabel(f"entropy {orders.entropies[index]:.1%}")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    row[0].set_ylabel("time step (down)\ntask (right)")
+    _colour_bar(top, image, list(row), size)
+    _positions(bottom.subplots(), orders)
+    return figure
+
+
+def _evolution_title(orders: SoftOrders) -> str:
+    moved = orders.positions[-1] - orders.positions[0]
+    task = int(np.abs(moved).argmax())
+    way = "earlier" if moved[task] < 0 else "later"
+    return (
+        f"From epoch {orders.epochs[0]} to {orders.epochs[-1]}, {orders.tasks[task]} moves most: "
+        f"{abs(moved[task]):.2f} time steps {way}"
+    )
+
+
+def _evolution_subtitle(orders: SoftOrders) -> str:
+    size = len(orders.tasks)
+    return (
+        f"Soft order of {method_name(orders.method)}, mean over {plural(orders.runs, 'run')}. Above: white is 1/{size}, no "
+        "preference; entropy of a step as a share of the most possible. Below: mean time step of each task."
+    )
+
+
+def _positions(axes: Axes, orders: SoftOrders) -> None:
+    positions = orders.positions
+    # Only what moves most has a colour: fourteen colours tell nobody anything.
+    coloured = np.argsort(-np.abs(positions[-1] - positions[0]), kind="stable")[: min(4, len(LINES))]
+    labels = []
+    for task, name in enumerate(orders.tasks):
+        place = np.flatnonzero(coloured == task)
+        colour = LINES[int(place[0])] if len(place) else MUTED
+        width, alpha = (2.2, 1.0) if len(place) else (1.0, 0.45)
+        axes.plot(orders.epochs, positions[:, task], color=colour, linewidth=width, alpha=alpha, zorder=2 + len(place))
+        labels.append((float(positions[-1, task]), shortened(name, 22), colour))
+    axes.set_title("Mean time step of each task; in colour, those that moved most")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("mean time step (1 = first)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.margins(x=0.02, y=0.06)
+    axes.set_ylim(*reversed(axes.get_ylim()))  # first at the top, as in the matrices
+    label_ends(axes, labels, BOTTOM_HEIGHT - 0.75, points=7.5)
+
+
+def _matrix(axes: Axes, matrix: FloatArray, size: int, limit: float | None = None) -> AxesImage:
+    """Draws it with white at 1/T; the darkest blue is the largest value, and 2/T where nothing is above that."""
+    highest = max(limit if limit is not None else float(matrix.max()), 2 / size)
+    norm = TwoSlopeNorm(vmin=0.0, vcenter=1 / size, vmax=highest)
+    image = axes.imshow(matrix, cmap=AROUND_UNIFORM, norm=norm, aspect="auto", interpolation="nearest")
+    axes.grid(visible=False)
+    return image
+
+
+def _numbers(axes: Axes, matrix: FloatArray, image: AxesImage) -> None:
+    size = len(matrix)
+    for (step, task), value in np.ndenumerate(matrix):
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        text = f"{value:.2f}" if size <= 10 else f"{value:.2f}".removeprefix("0")
+        axes.text(
+            task,
+            step,
+            text,
+            ha="center",
+            va="center",
+            color="white" if dark else INK,
+            fontsize=9 if size <= 10 else 7.5,
+        )
+
+
+def _colour_bar(figure: object, image: AxesImage, axes: object, size: int) -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, aspect=22, pad=0.02)  # type: ignore[attr-defined]
+    highest = float(image.norm.vmax or 1.0)
+    bar.set_ticks([0.0, 1 / size, highest], labels=["0", f"1/{size}", f"{highest:.2f}"])
+    bar.outline.set_visible(False)
+    bar.set_label("probability", color=MUTED)

@@ -1,0 +1,258 @@
+"""The looks of every figure, in one place: colours, type, header and footer, and files that are the same every time.
+
+Figures are made with matplotlib's object-oriented interface; the global state of pyplot is never touched.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from duchenne.figures.source import SweepData
+
+# Okabe and Ito's palette, which people with any common colour blindness tell apart.
+BLUE: Final = "#0072B2"
+ORANGE: Final = "#E69F00"
+GREEN: Final = "#009E73"
+VERMILION: Final = "#D55E00"
+SKY: Final = "#56B4E9"
+PURPLE: Final = "#CC79A7"
+
+INK: Final = "#1b1f24"
+MUTED: Final = "#656d76"
+FAINT: Final = "#b9bfc7"
+GRID: Final = "#e7eaee"
+WASH: Final = "#eaf3f9"
+
+LINES: Final = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+METHOD_COLOURS: Final = {
+    "monet": BLUE,
+    "mrnn": VERMILION,
+    "vmnc": GREEN,
+    "vmns": SKY,
+    "logistic_regression": PURPLE,
+    "classifier_chain": ORANGE,
+    "chain_ensemble": "#7f7f7f",
+}
+"""A method has the same colour in every figure."""
+
+AROUND_UNIFORM: Final = LinearSegmentedColormap.from_list("around-uniform", [ORANGE, "#ffffff", BLUE])
+
+METRIC_NAMES: Final = {
+    "f1_macro": "macro F1",
+    "f1_micro": "micro F1",
+    "auc_macro": "macro AUC",
+    "accuracy": "accuracy",
+    "subset_accuracy": "subset accuracy",
+    "log_loss": "log-loss (nats)",
+}
+
+DPI: Final = 160
+WIDTH: Final = 9.0
+"""Of every figure, in inches."""
+
+_RC: Final = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.0,
+    "ytick.labelsize": 8.0,
+    "xtick.major.size": 0.0,
+    "ytick.major.size": 0.0,
+    "xtick.minor.size": 0.0,
+    "ytick.minor.size": 0.0,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "figure.facecolor": "#ffffff",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "duchenne",
+}
+
+_TITLE_POINTS, _SUBTITLE_POINTS, _FOOTER_POINTS = 13.0, 9.0, 7.5
+_MARGIN = 0.22  # inches
+
+Parameters = ParamSpec("Parameters")
+
+
+def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Decorator: draws with this module's settings and leaves the caller's as they were."""
+
+    @wraps(draw)
+    def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with _settings():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """This module's settings over matplotlib's own defaults: a user's matplotlibrc must not change a figure."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -> Figure:
+    """An empty figure with its header and footer.
+
+    Args:
+        title: what is seen; `subtitle`: how to read it, with units.
+        plot_height: inches between the header and the footer.
+    """
+    titles = textwrap.wrap(title, 78)
+    subtitles = textwrap.wrap(subtitle, 124)
+    header = _MARGIN + 0.25 * len(titles) + 0.175 * len(subtitles) + 0.1
+    footer = 0.42
+    height = header + plot_height + footer
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    top = height - _MARGIN
+    for line in titles:
+        figure.text(_MARGIN / WIDTH, top / height, line, fontsize=_TITLE_POINTS, weight="bold", va="top")
+        top -= 0.25
+    for line in subtitles:
+        figure.text(_MARGIN / WIDTH, top / height, line, fontsize=_SUBTITLE_POINTS, color=MUTED, va="top")
+        top -= 0.175
+    figure.text(_MARGIN / WIDTH, 0.15 / height, footer_text(data), fontsize=_FOOTER_POINTS, color=MUTED, va="bottom")
+    figure.set_layout_engine(
+        "constrained",
+        rect=(_MARGIN / WIDTH, footer / height, 1 - 2 * _MARGIN / WIDTH, plot_height / height),
+        w_pad=0.04,
+        h_pad=0.04,
+        wspace=0.04,
+        hspace=0.06,
+    )
+    return figure
+
+
+def footer_text(data: SweepData) -> str:
+    """Where the numbers come from: sweep, data, folds, seeds."""
+    folds = data.sweep.folds
+    digest = data.record.dataset_digest
+    shown = "unknown" if digest is None else digest.removeprefix("sha256:")[:12]
+    return (
+        f"sweep {data.record.id}   ·   dataset {shown}   ·   "
+        f"{folds.count} test folds, {folds.inner} inner folds each   ·   {seeds_text(data.sweep.seeds)}"
+    )
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0, 1, 2`, or how many there are."""
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) <= 6:
+        return "seeds " + ", ".join(map(str, seeds))
+    return f"{len(seeds)} seeds, {min(seeds)} to {max(seeds)}"
+
+
+def method_name(method: str) -> str:
+    """As it is written in a figure: `MONET`, `Classifier chain`."""
+    return method.replace("_", " ").capitalize() if "_" in method else method.upper()
+
+
+def shortened(text: str, length: int) -> str:
+    """At most `length` characters; what is left out shows as an ellipsis."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 trial`, `3 trials`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: float, points: float = 8.0) -> None:
+    """Names lines at the right edge, each at its own height or as near to it as its neighbours allow.
+
+    Args:
+        labels: (y in data units, text, colour) of each line; the limits of y must be set.
+        height: of the axes, in inches.
+    """
+    low, high = axes.get_ylim()
+    gap = points * 1.3 / 72 / height
+    ordered = sorted(labels)
+    wanted = np.array([(y - low) / (high - low) for y, _, _ in ordered])
+    for place, (_, text, colour) in zip(spread(wanted, gap), ordered, strict=True):
+        axes.text(
+            1.015, place, text, transform=axes.transAxes, fontsize=points, color=colour, va="center", clip_on=False
+        )
+
+
+def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
+    """Places at least `gap` apart, in the order of `wanted` (ascending) and as near to it as can be.
+
+    The nearest in the sense of least squares: neighbours that collide form a block around their mean.
+    """
+    blocks: list[tuple[float, int]] = []  # (mean of wanted minus its offset in the block's row, members)
+    for position, place in enumerate(wanted):
+        mean, size = float(place) - position * gap, 1
+        while blocks and blocks[-1][0] >= mean:
+            before, members = blocks.pop()
+            mean, size = (before * members + mean * size) / (members + size), members + size
+        blocks.append((mean, size))
+    flat = [mean for mean, size in blocks for _ in range(size)]
+    return np.array([mean + position * gap for position, mean in enumerate(flat)])
+
+
+def colour_key(axes: Axes, names: Sequence[tuple[str, str]]) -> None:
+    """Names in their own colours above the axes, in one row: a legend without boxes."""
+    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+
+    areas = [TextArea(f"■ {name}", textprops={"color": colour, "size": 9, "weight": "bold"}) for name, colour in names]
+    row = HPacker(children=areas, pad=0, sep=14)  # type: ignore[arg-type]
+    axes.add_artist(
+        AnchoredOffsetbox(
+            "lower left",
+            child=row,
+            frameon=False,
+            bbox_to_anchor=(0, 1.0),
+            bbox_transform=axes.transAxes,
+            pad=0.2,
+            borderpad=0,
+        )
+    )
+
+
+def save(figure: Figure, out: Path, name: str) -> list[Path]:
+    """Write `OUT/NAME.png` and `OUT/NAME.svg`; the same figure gives the same bytes.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with _settings():  # ticks are made when they are drawn
+        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+            path = out / f"{name}.{suffix}"
+            path.write_bytes(buffer.getvalue())
+            paths.append(path)
+    return paths
