@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -219,8 +220,9 @@ def sgemm_speed(device: str) -> float:
     for rows in (1024, 4096, 16384, 65536):
         left, right = torch.randn(rows, 64, device=device), torch.randn(64, 192, device=device)
         out = torch.empty(rows, 192, device=device)
-        taken = statistics.median(seconds(lambda a=left, b=right, c=out: torch.mm(a, b, out=c), device) for _ in
-        range(30))  # type: ignore[misc] best = max(best, 2 * rows * 64 * 192 / taken)
+        multiply = partial(torch.mm, left, right, out=out)
+        taken = statistics.median(seconds(multiply, device) for _ in range(30))
+        best = max(best, 2 * rows * 64 * 192 / taken)
     return best
 
 
@@ -282,9 +284,7 @@ def report(shape: Shape, device: str, peers: list[str], memory: bool) -> str:
     wanted = truth(inputs)
     errors = {name: disagreement(name, inputs, wanted) for name in peers}
     right = [name for name in peers if errors[name] < BOUND]
-    calls: dict[str, Callable[[], object]] = {
-        name: (lambda peer=name: step(peer, inputs)) for name in right  # type: ignore[misc]
-    }
+    calls: dict[str, Callable[[], object]] = {name: partial(step, name, inputs) for name in right}
     calls["nn.GRU, one order, same rows and steps"] = sequence_ceiling(shape, device)
     times = median_times(calls, device)
     floor = floor_seconds(shape, inputs, sgemm_speed(device))
@@ -303,15 +303,18 @@ def report(shape: Shape, device: str, peers: list[str], memory: bool) -> str:
     return "\n".join(lines)
 
 
+def _git(*arguments: str) -> str:
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def header(device: str) -> str:
-    here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True,
-    check=False)  # noqa: S607 changed = subprocess.run(  # noqa: S607
-        ["git", "status", "--porcelain", "--", "../kernels", "."], cwd=here, capture_output=True, text=True, check=False
-    )
-    state = (commit.stdout.strip() or "none yet") + (" with uncommitted changes" if changed.stdout.strip() else "")
-    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()}, {torch.get_num_threads()}
-    threads" kernels = "" if device == "cuda" else f"; CPU kernels: {cpu_kernels()}"
+    changed = _git("status", "--porcelain", "--", "../kernels", "recurrence.py")
+    state = (_git("rev-parse", "--short", "HEAD") or "none yet") + (" with uncommitted changes" if changed else "")
+    processor = f"{_processor()}, {torch.get_num_threads()} threads"
+    hardware = torch.cuda.get_device_name() if device == "cuda" else processor
+    kernels = "" if device == "cuda" else f"; CPU kernels: {cpu_kernels()}"
     return (
         f"Multi-order recurrence, forward + backward, float32, median. {datetime.date.today().isoformat()}\n"
         f"{hardware}; torch {torch.__version__}{kernels}; commit {state}; "
@@ -322,8 +325,9 @@ def header(device: str) -> str:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if
-    info.exists() else [] capability = torch.backends.cpu.get_cpu_capability()
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    capability = torch.backends.cpu.get_cpu_capability()
     return f"{names[0] if names else platform.processor()} ({capability})"
 
 

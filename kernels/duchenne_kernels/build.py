@@ -1,4 +1,4 @@
-"""`python -m duchenne_kernels.build`: compiles the C++ kernels ahead of time. They are optional; nothing compiles at import."""
+"""`python -m duchenne_kernels.build`: compiles the C++ kernels ahead of time. Optional; nothing compiles at import."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def main() -> int:
     compiler = parser.parse_args().compiler
     try:
         for path in build(compiler):
-            print(path)
+            sys.stdout.write(f"{path}\n")
     except FileNotFoundError:
-        print(f"no compiler {compiler!r} found; the plain PyTorch kernels stay in use", file=sys.stderr)
+        sys.stderr.write(f"no compiler {compiler!r} found; the plain PyTorch kernels stay in use\n")
         return 1
     except subprocess.CalledProcessError as error:
-        print(f"{compiler} failed: {error.stderr.strip()}", file=sys.stderr)
+        sys.stderr.write(f"{compiler} failed: {error.stderr.strip()}\n")
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """The parameters of the recurrence: one GRU cell with an output unit for each task (Tallec 2023, eq. 2.25).
 
-Shapes: T tasks, C cells (C = T, or the number of groups), H hidden, W labels fed and predicted a step (1, or the size of
-the largest group).
+Shapes: T tasks, C cells (C = T, or the number of groups), H hidden, W labels fed and predicted a step (1, or the
+largest size of a group).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class GRUCells(nn.Module):
 
     The step of task t maps the state h and the previous label y to
 
-        r, z, n = gates of nn.GRUCell with input (y,)      h' = (1 - z) * n + z * h      logit = weight_out[t] . h' + bias_out[t]
+        r, z, n = gates of nn.GRUCell with input (y,)
+        h' = (1 - z) * n + z * h,    logit = weight_out[t] . h' + bias_out[t]
 
     (Tallec 2023, eq. 2.25 and 2.26). Parameters: `weight_ih (T, 3H)`, `weight_hh (T, 3H, H)`, `bias_ih (T, 3H)`,
     `bias_hh (T, 3H)`, `weight_out (T, H)`, `bias_out (T,)`, drawn uniformly from +-1/sqrt(H) as `nn.GRUCell` does.
@@ -42,9 +43,9 @@ class GRUCells(nn.Module):
     Args:
         num_tasks: T, the number of labels.
         hidden_size: H, the units of a cell.
-        shared: one cell for all tasks, as in an MRNN (eq. 2.10): every recurrent parameter and `weight_out` keep a leading
-            axis of 1, since the cell g_V itself gives the output o^t. `bias_out` stays (T,), so that each task can
-            start from its own frequency (eq. 2.38).
+        shared: one cell for all tasks, as in an MRNN (eq. 2.10): every recurrent parameter and `weight_out` keep a
+            leading axis of 1, since the cell g_V itself gives the output o^t. `bias_out` stays (T,), so that each task
+            can start from its own frequency (eq. 2.38).
         groups: a partition of the tasks into cells that predict and feed several labels a step (eq. 2.43, 2.44). Orders
             then permute groups, and parameters gain a slot axis of W, the largest group's size: `weight_ih (C, 3H, W)`,
             `weight_out (C, W, H)`, `bias_out (C, W)`. Slots beyond a smaller group's size are never read.
@@ -102,18 +103,19 @@ class GRUCells(nn.Module):
 
     def stacked(self) -> CellWeights:
         """The parameters in the one form that every backend takes; gradients flow back through the views."""
-        tensors = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh, self.weight_out, self.bias_out]
+        tensors: list[Tensor] = [self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh]
+        tensors += [self.weight_out, self.bias_out]
         if not self.grouped:
             tensors[0] = self.weight_ih.unsqueeze(-1)
             tensors[4] = self.weight_out.unsqueeze(1)
             tensors[5] = self.bias_out.unsqueeze(-1)
         if self.shared:
             tensors = [tensor.expand(self.num_cells, *tensor.shape[1:]) for tensor in tensors]
-        return CellWeights(*tensors, slots=self.slots)
+        return CellWeights._make([*tensors, self.slots])
 
     def extra_repr(self) -> str:
-        return f"num_tasks={self.num_tasks}, num_cells={self.num_cells}, hidden_size={self.hidden_size},
-        shared={self.shared}"
+        sizes = f"num_tasks={self.num_tasks}, num_cells={self.num_cells}, hidden_size={self.hidden_size}"
+        return f"{sizes}, shared={self.shared}"
 
 
 def _checked_groups(groups: Sequence[Sequence[int]], num_tasks: int) -> list[list[int]]:

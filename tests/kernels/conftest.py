@@ -1,4 +1,4 @@
-"""Shared pieces of the recurrence's contract suite: random problems, and one call that returns outputs and gradients."""
+"""Shared pieces of the contract suite: random problems, and one call that returns outputs and gradients."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def test_agrees_with_the_reference(sizes, make, run, assert_close, cpu_kernels, 
     seed=st.integers(0, 2**16),
 )
 def test_agrees_with_the_reference_on_any_problem(make, run, assert_close, cpu_kernels, **drawn) -> None:  # type: ignore[no-untyped-def]
-    """Small task counts with many orders repeat orders and share prefixes; `active` repeats orders within an example."""
+    """Few tasks with many orders repeat orders and share prefixes; `active` repeats orders within an example."""
     problem = make(**drawn)
     assert_close(run(problem, "cpu"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
 

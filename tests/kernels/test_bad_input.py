@@ -66,7 +66,7 @@ def test_values_behind_the_mask_are_not_checked() -> None:
 
 def test_an_overflowing_product_is_refused_before_anything_is_allocated() -> None:
     check_size(64, 512, 12, 64)
-    with pytest.raises(ValueError, match="B x M x T x H must stay below .* 4294967296 x 4294967296"):
+    with pytest.raises(ValueError, match=r"B x M x T x H must stay below .* 4294967296 x 4294967296"):
         check_size(2**32, 2**32, 1, 1)
     cells = GRUCells(3, 4)
     # A stride of 0 makes a batch of 2^60 without memory.

@@ -1,4 +1,4 @@
-"""The reference is the contract: checked against a loop over `nn.GRUCell`, hand-worked numbers and the laws of probability."""
+"""The reference is the contract: checked against `nn.GRUCell`, numbers worked by hand and the laws of probability."""
 
 from __future__ import annotations
 

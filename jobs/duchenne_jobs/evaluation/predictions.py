@@ -98,8 +98,8 @@ def read_predictions(path: Path) -> Predictions:
     tasks = (table.schema.metadata or {}).get(b"tasks")
     if tasks is None or table.schema.names != COLUMNS:
         raise ValueError(
-            f"{path}: a prediction file has the columns {COLUMNS} and names its tasks in the schema's metadata, but got "
-            f"{table.schema.names} and {'no' if tasks is None else 'its'} tasks; run its job again"
+            f"{path}: a prediction file has the columns {COLUMNS} and names its tasks in the schema's metadata, but "
+            f"has {table.schema.names} and {'no' if tasks is None else 'its'} tasks; run its job again"
         )
     return Predictions(
         tasks=tuple(json.loads(tasks)),
@@ -126,7 +126,7 @@ def _fixed_list(matrix: NDArray[Any], item: Any, width: int) -> Any:
 def _matrix(table: Any, column: str) -> NDArray[Any]:
     width = table.schema.field(column).type.list_size
     flat: NDArray[Any] = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, width)
+    return flat.reshape(-1, width).copy()  # the file may go while the rows are in use
 
 
 def _require_consistent(predictions: Predictions) -> None:

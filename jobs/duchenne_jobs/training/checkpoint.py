@@ -15,7 +15,7 @@ LOGGER = logging.getLogger("duchenne.training")
 
 
 def encode_state(state: dict[str, Any]) -> bytes:
-    """`state` (tensors, numbers, containers) as the bytes of a `torch.save` file: a copy that later steps don't touch."""
+    """`state` (tensors, numbers, containers) as the bytes of a `torch.save` file, which later steps don't touch."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def _fault_of(data: bytes) -> str | None:
-    """What is wrong with the container, or None. torch.load itself checks no checksum: it returns flipped bits as weights."""
+    """What is wrong with the container, or None. torch.load checks no checksum: it returns flipped bits as weights."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             broken = archive.testzip()

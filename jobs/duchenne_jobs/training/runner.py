@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -71,8 +69,10 @@ class FoldJobRunner:
             return self._write(job, trainer.epoch, predictions, metrics)
         progress.save()
         self._warm = None if done else (job, trainer)
-        # A segment that was saved before its worker died has no epoch left to run: score it again, to the same numbers.
-        return SegmentResult(trainer.epoch, metrics or self._score(trainer, split, sealed))
+        if not metrics and not sealed:
+            # Saved, then lost before it was recorded: no epoch is left to run, so score the last one again.
+            metrics = self._predict(trainer, split).metrics()
+        return SegmentResult(trainer.epoch, metrics)
 
     def _trainer(self, job: FoldJob, split: Split) -> Trainer:
         """The job's trainer at its last checkpoint: the warm one if it is this job's and not behind the file."""
@@ -86,13 +86,10 @@ class FoldJobRunner:
                 trainer.restore(state)
             except (KeyError, TypeError, ValueError, RuntimeError) as error:
                 raise JobFailed(
-                    f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the file "
-                    "to train this job from its first epoch"
+                    f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
+                    "file to train this job from its first epoch"
                 ) from error
         return trainer
-
-    def _score(self, trainer: Trainer, split: Split, sealed: bool) -> dict[str, float]:
-        return {} if sealed else self._predict(trainer, split).metrics()
 
     def _run_baseline(self, job: FoldJob, split: Split, context: JobContext) -> SegmentResult:
         context.tick()
@@ -113,7 +110,7 @@ class FoldJobRunner:
             )
         except ValueError as error:
             raise JobFailed(_first_line(error)) from error
-        return self._write(job, job.epochs, _predictions(split, probabilities.astype(np.float32)))
+        return self._write(job, job.epochs, _predictions(split, probabilities.astype(np.float32)), {})
 
     def _predict(self, trainer: Trainer, split: Split) -> Predictions:
         probabilities = trainer.predict(split.held_out)
@@ -121,15 +118,13 @@ class FoldJobRunner:
         if len(broken):
             raise JobFailed(
                 f"epoch {trainer.epoch}: predictions must be finite, but they are not for {len(broken)} of "
-                f"{len(probabilities)} held-out rows ({split.held_out.listed(broken)}); lower training.learning_rate, set "
-                "training.gradient_clip or look at these rows"
+                f"{len(probabilities)} held-out rows ({split.held_out.listed(broken)}); lower training.learning_rate, "
+                "set training.gradient_clip or look at these rows"
             )
         return _predictions(split, probabilities.clamp(0, 1).numpy())
 
-    def _write(
-        self, job: FoldJob, epoch: int, predictions: Predictions, metrics: Mapping[str, float] = MappingProxyType({})
-    ) -> SegmentResult:
-        """Write the held-out predictions and score them, `metrics` being what the epoch gave besides."""
+    def _write(self, job: FoldJob, epoch: int, predictions: Predictions, metrics: dict[str, float]) -> SegmentResult:
+        """Write the held-out predictions and score them; `metrics` is what the last epoch gave besides."""
         path = Path(job.folder) / "predictions" / f"{job.key.slug}.arrow"
         metadata = {
             "job": json.dumps(job.key.__dict__),
@@ -137,7 +132,7 @@ class FoldJobRunner:
             "config": job.config.model_dump_json(),
         }
         digest = write_predictions(path, predictions, metadata)
-        scores = {**metrics, **predictions.metrics()}
+        scores = metrics | predictions.metrics()
         return SegmentResult(epoch, scores, predictions=str(path), predictions_digest=digest)
 
     def _split_of(self, job: FoldJob) -> Split:
@@ -173,7 +168,7 @@ def soft_orders_path(job: FoldJob) -> Path:
 
 
 class _Progress:
-    """What a segment keeps at the end of each epoch, so that a stop in the middle of the next one loses only that one."""
+    """What a segment keeps at the end of each epoch, so that a stop in the middle of the next loses only that one."""
 
     def __init__(self, job: FoldJob, trainer: Trainer) -> None:
         self._job = job

@@ -123,8 +123,8 @@ class Trainer:
             broken = indices
         return (
             f"epoch {epoch}: the loss of each row must be finite, but it is not for {len(broken)} of the batch's "
-            f"{len(indices)} rows ({self._rows.listed(broken)}); lower training.learning_rate, set training.gradient_clip "
-            "or look at these rows"
+            f"{len(indices)} rows ({self._rows.listed(broken)}); lower training.learning_rate, set "
+            "training.gradient_clip or look at these rows"
         )
 
     @torch.no_grad()

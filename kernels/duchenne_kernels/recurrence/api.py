@@ -65,8 +65,8 @@ def order_log_likelihood(
     """Teacher-forced log p^sigma_m(y | x) of each order (Tallec 2023, eq. 2.22 and 2.27).
 
     A soft label y counts as y log p + (1 - y) log(1 - p), and is fed to the later steps as it is; pass `conditioning`
-    (B, T) to feed other labels, such as the hard ones behind smoothed targets. A masked label's term is left out, and it
-    conditions later steps as 0. Arguments as in `order_logits`.
+    (B, T) to feed other labels, such as the hard ones behind smoothed targets. A masked label's term is left out, and
+    it conditions later steps as 0. Arguments as in `order_logits`.
 
     Returns:
         (B, M), or (B, K) with `active`.
@@ -218,7 +218,7 @@ def _computed_in(hidden: Tensor, cells: GRUCells, backend: str) -> tuple[Tensor,
     if backend == "reference" or (hidden.dtype not in narrow and hidden.dtype == weights.weight_hh.dtype):
         return hidden, weights
     wide = torch.float32 if hidden.dtype in narrow else hidden.dtype
-    return hidden.to(wide), CellWeights(*[tensor.to(wide) for tensor in weights[:-1]], slots=weights.slots)
+    return hidden.to(wide), CellWeights._make([*[tensor.to(wide) for tensor in weights[:-1]], weights.slots])
 
 
 def _fed_labels(
@@ -267,8 +267,8 @@ def _checked_mixture(weights: Tensor, hidden: Tensor, num_orders: int) -> Tensor
     batch = hidden.shape[0]
     if tuple(weights.shape) not in ((num_orders,), (batch, num_orders)):
         raise ValueError(
-            f"`weights` must be (M,) or (B, M) with B = {batch} and M = {num_orders}, but got shape {tuple(weights.shape)}; "
-            "give one weight an order"
+            f"`weights` must be (M,) or (B, M) with B = {batch} and M = {num_orders}, "
+            f"but got shape {tuple(weights.shape)}; give one weight an order"
         )
     if weights.device != hidden.device:
         raise ValueError(f"`weights` must be on hidden's device {hidden.device}, but got {weights.device}; move it")

@@ -82,8 +82,9 @@ def backward(
     by_cell = labels_by_cell(fed, weights.slots)
     grad_by_cell = torch.zeros_like(by_cell)
     sums = [torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in weights[:-1]]
-    grads = CellWeights(*sums, slots=weights.slots)
-    grad_after: Tensor | None = None  # of this level's new states, from the level below
+    grads = CellWeights._make([*sums, weights.slots])
+    leaves = plan.offsets[-1] - plan.offsets[-2]
+    grad_after = hidden.new_zeros(leaves, per_row, size)  # of this level's new states, from the level below
     for depth in range(len(plan.levels) - 1, -1, -1):
         level, begin, end = plan.levels[depth], plan.offsets[depth], plan.offsets[depth + 1]
         above = states[plan.offsets[depth - 1] : begin] if depth else hidden.view(-1, per_row, size)
@@ -97,7 +98,6 @@ def backward(
             _add_label_gradient(grad_by_cell, grad_inputs.view(-1, per_row, width), plan, depth)
         grad_after = torch.zeros(above.shape, dtype=hidden.dtype)
         grad_after.index_add_(0, level.parent, grad_before.view(-1, per_row, size))
-    assert grad_after is not None  # a plan has at least one level
     return Gradients(grad_after.view(hidden.shape), _to_labels(grad_by_cell, fed, weights.slots), *grads[:-1])
 
 
@@ -136,7 +136,7 @@ def _gates(before: Tensor, inputs: Tensor | None, level: Level, per_row: int, we
 
 def _through_output(
     grad_out: Tensor,
-    grad_after: Tensor | None,
+    grad_after: Tensor,
     gates: Gates,
     before: Tensor,
     level: Level,
@@ -145,7 +145,7 @@ def _through_output(
     grads: CellWeights,
 ) -> Tensor:
     """Gradient of the new states (N S, H), adding the output units' to `grads`."""
-    grad_state = torch.zeros_like(before) if grad_after is None else grad_after.view(before.shape)
+    grad_state = grad_after.view(before.shape)
     after = torch.lerp(gates.candidate, before, gates.update)
     for cell, low, high in level.groups:
         part = slice(low * per_row, high * per_row)

@@ -20,7 +20,7 @@ def sample_orders(hidden: Tensor, orders: Tensor, weights: CellWeights, uniforms
 
     `uniforms` (B, R, T) decide the labels: label t of trajectory r is 1 where `uniforms[b, r, t] < p`.
     """
-    batch, size = hidden.shape
+    batch = hidden.shape[0]
     count = orders.shape[0]
     width = weights.slots.shape[1]
     states = hidden.repeat(count, 1)  # (R B, H), a trajectory's rows together
@@ -117,7 +117,7 @@ def _enter(walk: _Walk, depth: int, node: int, states: Tensor, labels: Tensor, m
     """Visits a node with the rows whose branches matter, in chunks: states (N, H), labels (V, W), mass (V, N)."""
     share = mass * walk.node_weights[depth][node][examples]
     kept = (~(share <= walk.minimum_mass)).any(dim=0).nonzero().flatten()  # keeps NaN
-    for rows in kept.split(walk.max_rows):
+    for rows in torch.split(kept, walk.max_rows):
         _visit(walk, depth, node, states[rows], labels, mass[:, rows], examples[rows])
 
 

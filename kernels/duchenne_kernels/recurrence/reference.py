@@ -13,12 +13,12 @@ from duchenne_kernels.cells import CellWeights
 
 
 def unbound(weights: CellWeights) -> list[CellWeights]:
-    """The parameters of each cell alone, without the cell axis (and without a full-size gradient for each use of one)."""
+    """The parameters of each cell alone, without the cell axis (nor a full-size gradient for each use of one)."""
     return [CellWeights(*parts) for parts in zip(*(tensor.unbind(0) for tensor in weights), strict=True)]
 
 
 def gru_step(state: Tensor, fed: Tensor, cell: CellWeights) -> tuple[Tensor, Tensor]:
-    """One step of one cell, as `torch.nn.GRUCell` (Tallec 2023, eq. 2.25): state (N, H), fed (N, W) -> (h', logits (N, W))."""
+    """One step, as `torch.nn.GRUCell` (Tallec 2023, eq. 2.25): state (N, H), fed (N, W) -> h', logits (N, W)."""
     from_input = fed @ cell.weight_ih.T + cell.bias_ih
     from_state = state @ cell.weight_hh.T + cell.bias_hh
     input_r, input_z, input_n = from_input.chunk(3, dim=-1)
@@ -38,7 +38,7 @@ def slot_labels(labels: Tensor, slots: Tensor) -> Tensor:
 
 
 def order_logits(hidden: Tensor, fed: Tensor, orders: Tensor, active: Tensor | None, weights: CellWeights) -> Tensor:
-    """Teacher-forced logits, (B, K, T) in task order; `fed` (B, T) are the conditioning labels, masked ones already 0."""
+    """Teacher-forced logits, (B, K, T) in task order; `fed` (B, T) are the labels fed, masked ones already 0."""
     cells = unbound(weights)
     if active is None:
         return torch.stack([_one_order(hidden, fed, order, cells) for order in orders.tolist()], dim=1)
@@ -62,7 +62,7 @@ def _one_order(state: Tensor, fed: Tensor, order: list[int], cells: list[CellWei
 
 
 def sample_orders(hidden: Tensor, orders: Tensor, weights: CellWeights, uniforms: Tensor) -> Tensor:
-    """Probabilities (B, R, T) along R sampled trajectories; label t of trajectory r is `uniforms[b, r, t] < p` (alg. 2)."""
+    """Probabilities (B, R, T) along R sampled trajectories; a label is `uniforms[b, r, t] < p` (alg. 2)."""
     cells = unbound(weights)
     probabilities = torch.empty_like(uniforms)
     for trajectory, order in enumerate(orders.tolist()):

@@ -27,8 +27,8 @@ def check_hidden(hidden: Tensor, cells: GRUCells) -> None:
         )
     if hidden.shape[1] != cells.hidden_size:
         raise ValueError(
-            f"`hidden` must have the cells' hidden size {cells.hidden_size} on its last axis, but got {hidden.shape[1]};
-            " "build GRUCells with the encoder's width"
+            f"`hidden` must have the cells' hidden size {cells.hidden_size} on its last axis, "
+            f"but got {hidden.shape[1]}; build GRUCells with the encoder's width"
         )
     if hidden.dtype not in FLOAT_DTYPES:
         raise ValueError(f"`hidden` must be a float tensor, but got {hidden.dtype}; convert it")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from duchenne.cli.options import Json, print_json
@@ -30,7 +29,7 @@ def ingest(
     from duchenne_jobs.data import ingest as ingest_dataset
 
     if len(places) > 2:
-        raise click.UsageError(f"[SRC] DST must be one or two places, but got {len(places)}; quote paths with spaces")
+        raise typer.BadParameter(f"[SRC] DST must be one or two places, but got {len(places)}; quote paths with spaces")
     options = {key: value for key, value in (("count", count), ("tasks", tasks), ("seed", seed)) if value is not None}
     source = places[0] if len(places) == 2 else None
     with bar(f"ingesting {name}", unit="rows") as advance:

@@ -121,7 +121,7 @@ def compare(
     home: Home = HOME,
     as_json: Json = False,
 ) -> None:
-    """Compare two entries: what differs in their configurations, and by how much their F1 differs, paired by subject."""
+    """Compare two entries: their configurations, and the difference of their F1, paired by subject."""
     from duchenne.leaderboard.compare import compare_entries
     from duchenne.records import open_home
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 
-import click
 import typer
 
 from duchenne.cli import data, files, look, run
@@ -46,12 +45,12 @@ def call(arguments: list[str]) -> int:
     """Run one command line and return its exit code; a user's mistake is one line, never a traceback."""
     try:
         code = app(arguments, standalone_mode=False)
-    except click.exceptions.Exit as end:
+    except typer.Exit as end:
         return int(end.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        typer.echo(f"error: {str(error).rstrip('.')}; see `duchenne --help`", err=True)
         return 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted", err=True)
         return 1
     except BrokenPipeError:

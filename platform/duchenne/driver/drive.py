@@ -24,6 +24,8 @@ from duchenne.spec import Sweep
 from duchenne_jobs.data.digest import canonical_digest
 from duchenne_jobs.training.runner import FoldJobRunner
 
+DRIVER_DEATHS = 1_000_000  # a driver's death is no fault of the jobs that it was running
+
 
 @dataclass(frozen=True)
 class SweepEnd:
@@ -128,7 +130,7 @@ def _drive(
     state: SweepState = "failed"
     reason: str | None = "the driver ended without a reason"
     try:
-        store.requeue_unfinished(record.id, token=lock.token)
+        store.requeue_unfinished(record.id, token=lock.token, retry_limit=DRIVER_DEATHS)
         store.ledger.expire(sweep=record.id)
         store.set_sweep_state(record.id, "running", token=lock.token)
         with Heartbeat(store, lock, priced=worker_usd_per_second(sweep) > 0) as heartbeat:
@@ -174,7 +176,7 @@ def _run_phases(
     deadline = heartbeat.seconds_left(record.budget.wall_seconds)
     context = SweepContext(record.id, sweep, record.dataset_uri, record.dataset_digest, str(folder))
     with embedded_ray(machine, cpus_needed=workers * resources.cpu):
-        pool = FoldPool(record.id, str(store.database.url), home, folder / "ray", options, runner, deadline)
+        pool = FoldPool(record.id, store.address, home, folder / "ray", options, runner, deadline)
         monitor = Monitor(store, pool, record.id, sweep)
         try:
             pool.start()

@@ -42,7 +42,8 @@ def _build(
     home: Path,
     seconds: float,
 ) -> NewEntry:
-    assert record.dataset_digest and record.folds_digest  # noqa: S101 - bound before the first job
+    assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
+    assert record.folds_digest is not None  # noqa: S101 - the same
     files = tuple(
         PredictionFile(fold=job.key.fold, seed=job.key.seed, path=job.predictions, digest=job.predictions_digest)
         for job in jobs

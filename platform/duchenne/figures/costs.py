@@ -11,7 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from duchenne.figures.source import FloatArray, NoData, SweepData
-from duchenne.figures.style import BLUE, GREEN, MUTED, VERMILION, label_ends, new_figure, plural, styled
+from duchenne.figures.style import (
+    BLUE,
+    GREEN,
+    MUTED,
+    VERMILION,
+    label_ends,
+    new_figure,
+    percent,
+    plural,
+    styled,
+)
 from duchenne.records import Amounts
 
 PLOT_HEIGHT = 3.1
@@ -19,7 +29,7 @@ OFF_SCALE = 20.0
 """A limit of more than so many times what was spent would flatten the curve: it is written, not drawn."""
 
 POINTS = 400
-UNITS = {"usd": ("US dollars", 1.0), "gpu_seconds": ("GPU-hours", 3600.0), "wall_seconds": ("wall time (s)", 1.0)}
+UNITS = {"usd": ("USD", 1.0), "gpu_seconds": ("GPU-hours", 3600.0), "wall_seconds": ("wall time", 1.0)}
 """Unit of the ledger -> its name, and how many of the ledger's make one."""
 
 
@@ -98,13 +108,13 @@ def _leased(data: SweepData, unit: str) -> list[Stretch]:
 
 def _title(workers: dict[str, list[Stretch]], units: dict[str, list[Stretch]], budget: Amounts) -> str:
     seconds = sum(stretch.amount for group in workers.values() for stretch in group)
-    title = f"The sweep used {seconds:,.0f} worker-seconds"
-    for unit, stretches in units.items():
-        limit = getattr(budget, unit)
-        if limit:
-            spent = sum(stretch.amount for stretch in stretches)
-            title += f", {spent / limit:.0%} of its {UNITS[unit][0].removesuffix(' (s)')} limit"
-    return title
+    title = f"{seconds:,.0f} worker-seconds used"
+    shares = [
+        f"{percent(sum(stretch.amount for stretch in stretches) / limit)} of the {UNITS[unit][0]} limit"
+        for unit, stretches in units.items()
+        if (limit := getattr(budget, unit))
+    ]
+    return f"{title}: {', '.join(shares)}" if shares else title
 
 
 def _subtitle(data: SweepData) -> str:
@@ -147,10 +157,10 @@ def _workers(
 def _unit(axes: Axes, unit: str, spent: FloatArray, times: FloatArray, limit: float | None) -> None:
     name, scale = UNITS[unit]
     spent, bound = spent / scale, None if limit is None else limit / scale
-    axes.set_title(name[0].upper() + name[1:])
+    axes.set_title("Wall time (s)" if unit == "wall_seconds" else name)
     axes.plot(times, spent, color=BLUE, gid=unit)
     top = max(float(spent[-1]), 1e-12)
-    labels = [(float(spent[-1]), f"{spent[-1]:.3g}", BLUE)]
+    labels = [(float(spent[-1]), f"spent\n{spent[-1]:.3g}", BLUE)]
     if bound is not None and bound <= OFF_SCALE * top:
         axes.axhline(bound, color=VERMILION, linewidth=1.4, linestyle=(0, (4, 3)), gid=f"{unit}-limit")
         labels.append((bound, f"limit\n{bound:g}", VERMILION))

@@ -15,7 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from duchenne.figures.source import FloatArray, NoData, SweepData
-from duchenne.figures.style import FAINT, LINES, METRIC_NAMES, MUTED, label_ends, new_figure, plural, styled
+from duchenne.figures.style import (
+    FAINT,
+    LINES,
+    METRIC_NAMES,
+    MUTED,
+    capitalised,
+    label_ends,
+    new_figure,
+    plural,
+    styled,
+)
 
 LOSS = "train_loss"
 BAND = (16.0, 84.0)
@@ -76,22 +86,23 @@ def learning_curves(data: SweepData) -> Figure:
         raise NoData("no trial of the search has an epoch on record for all its folds")
     figure = new_figure(data, _title(data, panels[metric]), _subtitle(data, panels), PLOT_HEIGHT)
     left, right = figure.subplots(1, 2)
-    _panel(left, data, panels[metric], f"{METRIC_NAMES[metric].capitalize()}, inner validation subjects")
+    _panel(left, data, panels[metric], f"{capitalised(METRIC_NAMES[metric])}, inner validation subjects")
     _panel(right, data, panels[LOSS], "Training loss, mean over rows (nats)")
     return figure
 
 
 def _title(data: SweepData, found: dict[int, Curve]) -> str:
     name = METRIC_NAMES[data.sweep.search.metric].removesuffix(" (nats)")
-    shown = [trial for trial in data.highlighted if trial in found]
-    if not shown:
+    ends = {trial: found[trial].mean[-1] for trial in data.highlighted if trial in found}
+    if not ends:
         return f"Learning curves of {plural(len(found), 'trial')}"
-    best = found[shown[0]]
+    if len(ends) > 1:
+        low, high = min(ends.values()), max(ends.values())
+        return f"The {len(ends)} trials selected by fold reach {name} {low:.3f} to {high:.3f} on inner validation"
+    ((trial, value),) = ends.items()
     kind = "selected" if data.selected else "best so far"
-    return (
-        f"Trial {shown[0]}, {kind}, reaches {name} {best.mean[-1]:.3f} "
-        f"on inner validation after {plural(int(best.epochs[-1]), 'epoch')}"
-    )
+    epochs = plural(int(found[trial].epochs[-1]), "epoch")
+    return f"Trial {trial}, {kind}, reaches {name} {value:.3f} on inner validation after {epochs}"
 
 
 def _subtitle(data: SweepData, panels: dict[str, dict[int, Curve]]) -> str:
@@ -114,8 +125,15 @@ def _panel(axes: Axes, data: SweepData, found: dict[int, Curve], name: str) -> N
     for curve in others:
         axes.plot(curve.epochs, curve.mean, color=FAINT, linewidth=1.1, gid=f"trial-{curve.trial}")
         axes.plot(curve.epochs[-1:], curve.mean[-1:], "o", color=FAINT, markersize=4)
-        if curve.epochs[-1] == last and len(others) <= NAMED_OTHERS:
+        if len(others) > NAMED_OTHERS:
+            continue
+        if curve.epochs[-1] == last:
             labels.append((float(curve.mean[-1]), f"trial {curve.trial}", MUTED))
+        else:
+            end = (curve.epochs[-1], curve.mean[-1])
+            axes.annotate(
+                f"trial {curve.trial}", end, (5, 0), textcoords="offset points", va="center", fontsize=8, color=MUTED
+            )
     for position, trial in enumerate(data.highlighted):
         if trial in found:
             colour = LINES[position % len(LINES)]
@@ -134,7 +152,7 @@ def _highlight(axes: Axes, curve: Curve, colour: str) -> None:
 
 
 def _name(data: SweepData, trial: int) -> str:
-    if len(data.selected) > 1:
-        folds = ", ".join(map(str, data.selected[trial]))
-        return f"trial {trial}\n(folds {folds})"
-    return f"trial {trial}"
+    if len(data.selected) < 2:
+        return f"trial {trial}"
+    folds = data.selected[trial]
+    return f"trial {trial} ({'fold' if len(folds) == 1 else 'folds'} {', '.join(map(str, folds))})"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
@@ -23,6 +23,7 @@ from duchenne.figures.style import (
     label_ends,
     method_name,
     new_figure,
+    percent,
     plural,
     shortened,
     styled,
@@ -32,7 +33,7 @@ SHOWN_EPOCHS = 5
 NUMBERED_TASKS = 20
 """With more tasks than these, numbers in the cells would be too small to read."""
 
-BOTTOM_HEIGHT = 3.4
+TOP_HEIGHT, BOTTOM_HEIGHT = 1.95, 3.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,7 @@ class SoftOrders:
         tasks: T names.
         epochs: those that every run has, ascending.
         means: (epochs, T, T).
+        final: (T, T) after the last epoch of each run, which may differ between runs.
     """
 
     method: str
@@ -51,14 +53,7 @@ class SoftOrders:
     tasks: tuple[str, ...]
     epochs: tuple[int, ...]
     means: FloatArray
-
-    @property
-    def entropies(self) -> FloatArray:
-        """(epochs,) entropy of a time step, mean over steps, as a share of log T: 1 is no preference, 0 one order."""
-        size = len(self.tasks)
-        logs = np.log(self.means, out=np.zeros_like(self.means), where=self.means > 0)
-        shares: FloatArray = -(self.means * logs).sum(axis=2).mean(axis=1) / np.log(size)
-        return shares
+    final: FloatArray
 
     @property
     def positions(self) -> FloatArray:
@@ -68,8 +63,14 @@ class SoftOrders:
         return positions
 
 
+def entropy(matrix: FloatArray) -> float:
+    """Entropy of a time step, mean over steps, as a share of log T: 1 is no preference at all, 0 is a single order."""
+    logs = np.log(matrix, out=np.zeros_like(matrix), where=matrix > 0)
+    return float(-(matrix * logs).sum(axis=1).mean() / np.log(len(matrix)))
+
+
 def mean_soft_orders(data: SweepData) -> SoftOrders:
-    """The mean over folds and seeds, of every epoch that all runs have.
+    """The mean over folds and seeds, of every epoch that all runs have and of their last ones.
 
     Raises:
         NoData: no evaluation that ended kept a soft order, or there is one task only.
@@ -88,7 +89,8 @@ def mean_soft_orders(data: SweepData) -> SoftOrders:
     tasks = data.tasks()
     if tasks is None or len(tasks) != size:
         tasks = tuple(f"task {number}" for number in range(size))
-    return SoftOrders(next(iter(runs)).method, len(runs), tasks, tuple(shared), means)
+    final = np.mean([epochs[max(epochs)] for epochs in runs.values()], axis=0)
+    return SoftOrders(next(iter(runs)).method, len(runs), tasks, tuple(shared), means, final)
 
 
 @styled
@@ -99,19 +101,21 @@ def soft_order(data: SweepData) -> Figure:
         NoData: see `mean_soft_orders`.
     """
     orders = mean_soft_orders(data)
-    final, size = orders.means[-1], len(orders.tasks)
+    final, size = orders.final, len(orders.tasks)
     step, task = np.unravel_index(int(final.argmax()), final.shape)
     title = (
         f"{method_name(orders.method)} decides {orders.tasks[task]} at step {step + 1} "
         f"with a probability of {final[step, task]:.2f}, its firmest choice"
     )
     subtitle = (
-        f"Soft order after epoch {orders.epochs[-1]}, mean over {plural(orders.runs, 'run')}. Row: time step; column: task; "
-        f"white: 1/{size} = {1 / size:.3f}, no preference. Entropy of a step: {orders.entropies[-1]:.0%} of the most possible."
+        f"Soft order after the last epoch, mean over {plural(orders.runs, 'run')}. Row: time step; column: "
+        f"task; white: 1/{size} = {1 / size:.3f}, no preference. Entropy of a step: "
+        f"{percent(entropy(final))} of the maximum."
     )
     figure = new_figure(data, title, subtitle, min(6.5, max(3.0, 0.9 + 0.42 * size)))
     axes = figure.subplots()
-    image = _matrix(axes, final, size)
+    highest = max(float(final.max()), 2 / size)
+    image = _matrix(axes, final, size, highest)
     axes.set_xticks(range(size), [shortened(name, 16) for name in orders.tasks], color=INK)
     axes.set_yticks(range(size), [str(number) for number in range(1, size + 1)], color=INK)
     axes.xaxis.tick_top()
@@ -122,7 +126,7 @@ def soft_order(data: SweepData) -> Figure:
     axes.set_ylabel("time step")
     if size <= NUMBERED_TASKS:
         _numbers(axes, final, image)
-    _colour_bar(figure, image, axes, size)
+    _colour_bar(figure, image, axes, size, highest)
     return figure
 
 
@@ -138,18 +142,19 @@ def soft_order_evolution(data: SweepData) -> Figure:
         raise NoData("an evolution needs two epochs, but the runs of the evaluation share only one")
     shown = sorted({round(place) for place in np.linspace(0, len(orders.epochs) - 1, SHOWN_EPOCHS)})
     size = len(orders.tasks)
-    figure = new_figure(data, _evolution_title(orders), _evolution_subtitle(orders), 1.95 + BOTTOM_HEIGHT)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.95, BOTTOM_HEIGHT))
+    figure = new_figure(data, _evolution_title(orders), _evolution_subtitle(orders), TOP_HEIGHT + BOTTOM_HEIGHT)
+    grid = figure.add_gridspec(2, 1, height_ratios=(TOP_HEIGHT, BOTTOM_HEIGHT))
+    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     row = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    limit = float(orders.means[shown].max())
+    highest = max(float(orders.means[shown].max()), 2 / size)
     for axes, index in zip(row, shown, strict=True):
-        image = _matrix(axes, orders.means[index], size, limit)
+        image = _matrix(axes, orders.means[index], size, highest)
         axes.set_title(f"epoch {orders.epochs[index]}", color=INK)
-        axes.set_xlabel(f"entropy {orders.entropies[index]:.1%}")
+        axes.set_xlabel(f"entropy {percent(entropy(orders.means[index]), 1)}")
         axes.set_xticks([])
         axes.set_yticks([])
     row[0].set_ylabel("time step (down)\ntask (right)")
-    _colour_bar(top, image, list(row), size)
+    _colour_bar(top, image, list(row), size, highest)
     _positions(bottom.subplots(), orders)
     return figure
 
@@ -167,8 +172,8 @@ def _evolution_title(orders: SoftOrders) -> str:
 def _evolution_subtitle(orders: SoftOrders) -> str:
     size = len(orders.tasks)
     return (
-        f"Soft order of {method_name(orders.method)}, mean over {plural(orders.runs, 'run')}. Above: white is 1/{size}, no "
-        "preference; entropy of a step as a share of the most possible. Below: mean time step of each task."
+        f"Soft order of {method_name(orders.method)}, mean over {plural(orders.runs, 'run')}. Above: white is "
+        f"1/{size}, no preference; entropy of a step as a share of the maximum. Below: mean time step of each task."
     )
 
 
@@ -192,9 +197,8 @@ def _positions(axes: Axes, orders: SoftOrders) -> None:
     label_ends(axes, labels, BOTTOM_HEIGHT - 0.75, points=7.5)
 
 
-def _matrix(axes: Axes, matrix: FloatArray, size: int, limit: float | None = None) -> AxesImage:
-    """Draws it with white at 1/T; the darkest blue is the largest value, and 2/T where nothing is above that."""
-    highest = max(limit if limit is not None else float(matrix.max()), 2 / size)
+def _matrix(axes: Axes, matrix: FloatArray, size: int, highest: float) -> AxesImage:
+    """Draws it with white at 1/T and the darkest blue at `highest`, which is never below 2/T."""
     norm = TwoSlopeNorm(vmin=0.0, vcenter=1 / size, vmax=highest)
     image = axes.imshow(matrix, cmap=AROUND_UNIFORM, norm=norm, aspect="auto", interpolation="nearest")
     axes.grid(visible=False)
@@ -203,10 +207,12 @@ def _matrix(axes: Axes, matrix: FloatArray, size: int, limit: float | None = Non
 
 def _numbers(axes: Axes, matrix: FloatArray, image: AxesImage) -> None:
     size = len(matrix)
+    shares = np.asarray(image.norm(matrix))
     for (step, task), value in np.ndenumerate(matrix):
-        red, green, blue, _ = image.cmap(image.norm(value))
+        share = shares[step, task]
+        red, green, blue, _ = image.cmap(float(share))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        text = f"{value:.2f}" if size <= 10 else f"{value:.2f}".removeprefix("0")
+        text = "0" if value < 0.005 else f"{value:.2f}" if size <= 10 else f"{value:.2f}".removeprefix("0")
         axes.text(
             task,
             step,
@@ -218,9 +224,8 @@ def _numbers(axes: Axes, matrix: FloatArray, image: AxesImage) -> None:
         )
 
 
-def _colour_bar(figure: object, image: AxesImage, axes: object, size: int) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.9, aspect=22, pad=0.02)  # type: ignore[attr-defined]
-    highest = float(image.norm.vmax or 1.0)
+def _colour_bar(figure: FigureBase, image: AxesImage, axes: Axes | list[Axes], size: int, highest: float) -> None:
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, aspect=22, pad=0.02)
     bar.set_ticks([0.0, 1 / size, highest], labels=["0", f"1/{size}", f"{highest:.2f}"])
     bar.outline.set_visible(False)
     bar.set_label("probability", color=MUTED)

@@ -89,10 +89,13 @@ class SweepData:
         return trial.rung >= len(rungs(self.sweep.search.scheduler, epochs))
 
     def tasks(self) -> tuple[str, ...] | None:
-        """Names of the tasks, from the first prediction file at hand."""
+        """Names of the tasks, from the first prediction file that can be read; None where there is none."""
         for job in self.jobs:
-            if job.predictions is not None and (self.home / job.predictions).is_file():
-                return read_predictions(self.home / job.predictions).tasks
+            if job.predictions is not None:
+                try:
+                    return read_predictions(self.home / job.predictions).tasks
+                except (OSError, ValueError) as error:
+                    LOGGER.warning("%s: no predictions to read (%s); trying the next file", job.predictions, error)
         return None
 
     def soft_orders(self) -> dict[FoldJobKey, dict[int, FloatArray]]:

@@ -6,20 +6,25 @@ Figures are made with matplotlib's object-oriented interface; the global state o
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+from matplotlib.textpath import TextPath
 
 if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
     from duchenne.figures.source import SweepData
 
 # Okabe and Ito's palette, which people with any common colour blindness tell apart.
@@ -48,7 +53,7 @@ METHOD_COLOURS: Final = {
 }
 """A method has the same colour in every figure."""
 
-AROUND_UNIFORM: Final = LinearSegmentedColormap.from_list("around-uniform", [ORANGE, "#ffffff", BLUE])
+AROUND_UNIFORM: Final = LinearSegmentedColormap.from_list("around-uniform", ["#f3d3a0", "#ffffff", BLUE])
 
 METRIC_NAMES: Final = {
     "f1_macro": "macro F1",
@@ -63,7 +68,13 @@ DPI: Final = 160
 WIDTH: Final = 9.0
 """Of every figure, in inches."""
 
-_RC: Final = {
+MARGIN: Final = 0.22
+"""Left and right of everything, and above the title, in inches."""
+
+FOOTER: Final = 0.42
+"""Height of the line below everything, in inches."""
+
+_RC: Final[dict[RcKeyType, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.color": INK,
@@ -95,8 +106,7 @@ _RC: Final = {
     "svg.hashsalt": "duchenne",
 }
 
-_TITLE_POINTS, _SUBTITLE_POINTS, _FOOTER_POINTS = 13.0, 9.0, 7.5
-_MARGIN = 0.22  # inches
+_TITLE_POINTS, _SUBTITLE_POINTS, _FOOTER_POINTS = 12.5, 9.0, 7.5
 
 Parameters = ParamSpec("Parameters")
 
@@ -117,8 +127,8 @@ def _settings() -> Iterator[None]:
     """This module's settings over matplotlib's own defaults: a user's matplotlibrc must not change a figure."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
-        yield
+        with matplotlib.rc_context(_RC):
+            yield
 
 
 def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -> Figure:
@@ -128,29 +138,42 @@ def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -
         title: what is seen; `subtitle`: how to read it, with units.
         plot_height: inches between the header and the footer.
     """
-    titles = textwrap.wrap(title, 78)
-    subtitles = textwrap.wrap(subtitle, 124)
-    header = _MARGIN + 0.25 * len(titles) + 0.175 * len(subtitles) + 0.1
-    footer = 0.42
-    height = header + plot_height + footer
+    titles = _wrapped(title, _TITLE_POINTS, "bold")
+    subtitles = _wrapped(subtitle, _SUBTITLE_POINTS, "normal")
+    header = MARGIN + 0.25 * len(titles) + 0.175 * len(subtitles) + 0.1
+    height = header + plot_height + FOOTER
     figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    top = height - _MARGIN
+    top = height - MARGIN
     for line in titles:
-        figure.text(_MARGIN / WIDTH, top / height, line, fontsize=_TITLE_POINTS, weight="bold", va="top")
+        figure.text(MARGIN / WIDTH, top / height, line, fontsize=_TITLE_POINTS, weight="bold", va="top")
         top -= 0.25
     for line in subtitles:
-        figure.text(_MARGIN / WIDTH, top / height, line, fontsize=_SUBTITLE_POINTS, color=MUTED, va="top")
+        figure.text(MARGIN / WIDTH, top / height, line, fontsize=_SUBTITLE_POINTS, color=MUTED, va="top")
         top -= 0.175
-    figure.text(_MARGIN / WIDTH, 0.15 / height, footer_text(data), fontsize=_FOOTER_POINTS, color=MUTED, va="bottom")
+    figure.text(MARGIN / WIDTH, 0.15 / height, footer_text(data), fontsize=_FOOTER_POINTS, color=MUTED, va="bottom")
     figure.set_layout_engine(
         "constrained",
-        rect=(_MARGIN / WIDTH, footer / height, 1 - 2 * _MARGIN / WIDTH, plot_height / height),
+        rect=(MARGIN / WIDTH, FOOTER / height, 1 - 2 * MARGIN / WIDTH, plot_height / height),
         w_pad=0.04,
         h_pad=0.04,
         wspace=0.04,
         hspace=0.06,
     )
     return figure
+
+
+def _wrapped(text: str, points: float, weight: str) -> list[str]:
+    """Lines that fit the figure's width."""
+    font = FontProperties(weight=weight)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        inches = TextPath((0, 0), longer, size=points, prop=font).get_extents().width / 72
+        if lines and inches <= WIDTH - 2 * MARGIN:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def footer_text(data: SweepData) -> str:
@@ -178,6 +201,16 @@ def method_name(method: str) -> str:
     return method.replace("_", " ").capitalize() if "_" in method else method.upper()
 
 
+def capitalised(text: str) -> str:
+    """`macro F1` -> `Macro F1`."""
+    return text[:1].upper() + text[1:]
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """`12 %`."""
+    return f"{100 * share:.{digits}f} %"
+
+
 def shortened(text: str, length: int) -> str:
     """At most `length` characters; what is left out shows as an ellipsis."""
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
@@ -197,8 +230,8 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], height: flo
     """
     low, high = axes.get_ylim()
     gap = points * 1.3 / 72 / height
-    ordered = sorted(labels)
-    wanted = np.array([(y - low) / (high - low) for y, _, _ in ordered])
+    ordered = sorted(((y - low) / (high - low), text, colour) for y, text, colour in labels)  # axes may be upside down
+    wanted = np.array([place for place, _, _ in ordered])
     for place, (_, text, colour) in zip(spread(wanted, gap), ordered, strict=True):
         axes.text(
             1.015, place, text, transform=axes.transAxes, fontsize=points, color=colour, va="center", clip_on=False
@@ -222,15 +255,15 @@ def spread(wanted: np.ndarray, gap: float) -> np.ndarray:
 
 
 def colour_key(axes: Axes, names: Sequence[tuple[str, str]]) -> None:
-    """Names in their own colours above the axes, in one row: a legend without boxes."""
-    from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
-
-    areas = [TextArea(f"■ {name}", textprops={"color": colour, "size": 9, "weight": "bold"}) for name, colour in names]
-    row = HPacker(children=areas, pad=0, sep=14)  # type: ignore[arg-type]
+    """Names, each behind a square of its colour, in one row above the axes: a legend without a box."""
+    children: list[Artist] = []
+    for name, colour in names:
+        square = TextArea("■", textprops={"color": colour, "size": 10})
+        children.append(HPacker(children=[square, TextArea(name, textprops={"color": INK, "size": 9})], pad=0, sep=4))
     axes.add_artist(
         AnchoredOffsetbox(
             "lower left",
-            child=row,
+            child=HPacker(children=children, pad=0, sep=16),
             frameon=False,
             bbox_to_anchor=(0, 1.0),
             bbox_transform=axes.transAxes,

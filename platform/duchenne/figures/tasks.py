@@ -8,7 +8,17 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from duchenne.figures.source import NoData, SweepData
-from duchenne.figures.style import INK, METHOD_COLOURS, MUTED, colour_key, method_name, new_figure, shortened, styled
+from duchenne.figures.style import (
+    INK,
+    METHOD_COLOURS,
+    MUTED,
+    colour_key,
+    method_name,
+    new_figure,
+    plural,
+    shortened,
+    styled,
+)
 from duchenne.leaderboard import BoardRow
 
 SHOWN_METHODS = 4
@@ -28,13 +38,15 @@ def task_f1(data: SweepData) -> Figure:
         raise NoData("no entry of the sweep has F1 by task: its evaluation has not ended, or its predictions are gone")
     shown = _best(rows, data)
     tasks = [task.task for task in shown[0].tasks]
-    figure = new_figure(data, _title(shown, tasks), _subtitle(shown, rows), 3.5)
+    figure = new_figure(data, _title(shown, tasks), _subtitle(data, shown, rows), 3.5)
     axes = figure.subplots()
     width = BARS_WIDTH / len(shown)
     for place, row in enumerate(shown):
         left = np.arange(len(tasks)) + (place - (len(shown) - 1) / 2) * width
         values = np.array([task.f1 for task in row.tasks])
         axes.bar(left, values, width=width * 0.92, color=_colour(row), linewidth=0, label=row.method, zorder=2)
+        for x in left[values == 0]:
+            axes.text(x, 0.004, "0", ha="center", va="bottom", fontsize=7, color=_colour(row))
         known = [
             (x, task.ci_low, task.ci_high)
             for x, task in zip(left, row.tasks, strict=True)
@@ -50,7 +62,8 @@ def task_f1(data: SweepData) -> Figure:
             label.set(horizontalalignment="right", rotation_mode="anchor")
     axes.grid(visible=False, axis="x")
     axes.set_xlim(-0.6, len(tasks) - 0.4)
-    axes.set_ylim(0, min(1.0, 1.04 * max(axes.get_ylim()[1], 0.1)))
+    highest = max(task.f1 if task.ci_high is None else task.ci_high for row in shown for task in row.tasks)
+    axes.set_ylim(0, max(0.1, 1.04 * highest))
     axes.set_ylabel("F1 at threshold 0.5", color=MUTED)
     colour_key(axes, [(method_name(row.method), _colour(row)) for row in shown])
     return figure
@@ -78,9 +91,13 @@ def _title(shown: Sequence[BoardRow], tasks: Sequence[str]) -> str:
     return f"{first} has the highest F1 of the methods shown on {wins} of {len(tasks)} tasks"
 
 
-def _subtitle(shown: Sequence[BoardRow], rows: Sequence[BoardRow]) -> str:
-    left_out = f" The {len(shown)} best of {len(rows)} methods are shown." if len(rows) > len(shown) else ""
-    return (
-        "Sealed test folds, mean over folds and seeds. Line: 95 % bootstrap interval over subjects; it does not cover the "
-        f"spread between training runs.{left_out}"
+def _subtitle(data: SweepData, shown: Sequence[BoardRow], rows: Sequence[BoardRow]) -> str:
+    text = (
+        "Sealed test folds, mean over folds and seeds. Line: 95 % bootstrap interval over subjects; "
+        "it does not cover the spread between training runs."
     )
+    if len(rows) > len(shown):
+        own = sum(row.method in data.own_methods for row in shown)
+        comparators = sum(row.method not in data.own_methods for row in rows)
+        text += f" Of {plural(comparators, 'comparator')}, the {len(shown) - own} best by macro F1 are shown."
+    return text

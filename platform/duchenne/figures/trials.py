@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from duchenne.figures.source import NoData, SweepData
 from duchenne.figures.style import (
@@ -21,6 +21,7 @@ from duchenne.figures.style import (
     METRIC_NAMES,
     MUTED,
     VERMILION,
+    capitalised,
     new_figure,
     plural,
     shortened,
@@ -61,18 +62,17 @@ def search(data: SweepData) -> Figure:
     shown = space[:SHOWN_DIMENSIONS]
     rows = math.ceil(len(shown) / PANELS_A_ROW)
     figure = new_figure(data, _title(data, points), _subtitle(data, points, len(space)), TOP_HEIGHT + ROW_HEIGHT * rows)
-    if not shown:
-        _by_number(figure.subplots(), data, points)
-        return figure
-    top, bottom = figure.subfigures(2, 1, height_ratios=(TOP_HEIGHT, ROW_HEIGHT * rows))
-    _by_number(top.subplots(), data, points)
-    panels = bottom.subplots(rows, min(PANELS_A_ROW, len(shown)), sharey=True, squeeze=False)
-    for axes, (path, dimension) in zip(panels.flat, shown, strict=False):
+    columns = max(1, math.ceil(len(shown) / max(1, rows)))
+    grid = figure.add_gridspec(1 + rows, columns, height_ratios=(TOP_HEIGHT, *[ROW_HEIGHT] * rows))
+    top = figure.add_subplot(grid[0, :])
+    for place, (path, dimension) in enumerate(shown):
+        axes = figure.add_subplot(grid[1 + place // columns, place % columns], sharey=top)
         _by_dimension(axes, data, points, path, dimension)
-    for axes in panels.flat[len(shown) :]:
-        axes.set_visible(False)
-    for axes in panels[:, 0]:
-        axes.set_ylabel(METRIC_NAMES[data.sweep.search.metric])
+        if place % columns:
+            axes.tick_params(axis="y", labelleft=False)
+        else:
+            axes.set_ylabel(METRIC_NAMES[data.sweep.search.metric])
+    _by_number(top, data, points)
     return figure
 
 
@@ -98,10 +98,10 @@ def _subtitle(data: SweepData, points: Sequence[_Point], dimensions: int) -> str
     folds = data.sweep.folds.count * data.sweep.folds.inner
     early = sum(not point.whole for point in points)
     failed = sum(trial.state == "failed" for trial in data.trials)
-    selected = ", ".join(map(str, data.selected))
     parts = [f"Mean over {plural(folds, 'inner validation fold')} at the last epoch that the trial ran."]
-    if selected:
-        parts.append(f"Blue: selected for the test folds (trial {selected}).")
+    if data.selected:
+        which = "trial" if len(data.selected) == 1 else "trials"
+        parts.append(f"Blue: selected for the test folds ({which} {', '.join(map(str, data.selected))}).")
     if early:
         parts.append(
             f"Rings: {early} stopped early by {data.sweep.search.scheduler.name}, not comparable with full dots."
@@ -135,7 +135,8 @@ def _by_number(axes: Axes, data: SweepData, points: Sequence[_Point]) -> None:
                     f"trial {number}", (number, point.value), xytext=(8, -3), textcoords="offset points", fontsize=8,
                     color=BLUE, weight="bold", va="top",
                 )  # fmt: skip
-    axes.set_title(f"{METRIC_NAMES[data.sweep.search.metric].capitalize()} by trial")
+    axes.set_ylabel(METRIC_NAMES[data.sweep.search.metric])
+    axes.set_title(f"{capitalised(METRIC_NAMES[data.sweep.search.metric])} by trial")
     axes.set_xlabel("trial, in the order of their start")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
 
@@ -147,6 +148,9 @@ def _by_dimension(axes: Axes, data: SweepData, points: Sequence[_Point], path: s
     if listed is None:
         if isinstance(dimension, LogUniform):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         _dots(axes, data, [math.nan if value is None else float(value) for value in values], points)
         axes.margins(x=0.08, y=0.12)
         return
@@ -190,7 +194,8 @@ def _dots(axes: Axes, data: SweepData, places: Sequence[float], points: Sequence
         colour = BLUE if chosen else MUTED
         axes.plot(
             [place], [point.value], "o", color=colour, markerfacecolor=colour if point.whole else "#ffffff",
-            markersize=8 if chosen else 6, markeredgewidth=1.2, zorder=4 if chosen else 3, gid=f"trial-{point.trial.number}",
+            markersize=8 if chosen else 6, markeredgewidth=1.2, zorder=4 if chosen else 3,
+            gid=f"trial-{point.trial.number}",
         )  # fmt: skip
 
 

@@ -52,7 +52,15 @@ def compare_entries(store: RecordStore, first: str, second: str, *, root: Path |
         raise NotFoundError(
             "a comparison needs the folder of the prediction files, but these records have none; give it"
         )
-    a, b = (bootstrap_f1(read_counts(entry.predictions, folder)) for entry in (one, two))
+    counts = [read_counts(entry.predictions, folder) for entry in (one, two)]
+    if counts[0].layout != counts[1].layout:
+        raise RecordsConflictError(
+            f"entries are compared on the same subjects and labels, but those of {one.id} and {two.id} differ; "
+            "evaluate one of them again"
+        )
+    # The board's own draws, so that both say the same.
+    stream = f"{one.dataset_digest}|{one.folds_digest}|{counts[0].layout}"
+    a, b = (bootstrap_f1(count, stream=stream) for count in counts)
     difference = paired_difference(a, b)
     left, right = _flat(one.config), _flat(two.config)
     paths = [path for path in dict.fromkeys([*left, *right]) if left.get(path) != right.get(path)]

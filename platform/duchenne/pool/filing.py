@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,9 +112,9 @@ class Filing:
         """The attempt is over; `interrupted` queues the job again."""
         self._end(key, outcome, error)
 
-    def stop_trial(self, trial: int) -> None:
-        """Close what a withdrawn trial leaves open between its segments."""
-        for key in [key for key in self._attempts if key.trial == trial]:
+    def stop_trial(self, trial: int, running: Collection[JobKey]) -> None:
+        """Close what a withdrawn trial leaves open between its segments; `running` jobs end by themselves."""
+        for key in [key for key in self._attempts if key.trial == trial and key not in running]:
             self._end(key, "stopped", None)
         self._store.stop_fold_jobs(self._sweep, trial)
 

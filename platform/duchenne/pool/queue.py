@@ -1,7 +1,7 @@
 """The queue actor: grants segments of fold jobs to workers, under leases of the sweep's budget, and files results.
 
-It runs in one process beside the driver, and everything it knows can be rebuilt from the records: a segment whose epochs
-are on record is answered from there and never granted.
+It runs in one process beside the driver, and everything it knows can be rebuilt from the records: a segment whose
+epochs are on record is answered from there and never granted.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class JobQueue:
         """Early stopping: the trial's waiting segments end now, its running ones at their next question."""
         self._withdrawn.add(trial)
         self._drop_waiting(lambda waiting: waiting.job.key.trial == trial, Outcome("stopped"))
-        self._filing.stop_trial(trial)
+        running = {granted.waiting.job.key for granted in self._granted.values()}
+        self._filing.stop_trial(trial, running)
 
     async def end(self, state: OutcomeState, reason: str) -> None:
         """Grant nothing more and end everything that waits or runs, as `state`."""

@@ -88,8 +88,9 @@ class _Call:
 
     def __init__(self, hidden: Tensor, fed: Tensor, plan: Plan, weights: CellWeights) -> None:
         library = load()
-        assert isinstance(library, Library)  # `refusal` is asked first
-        self.library = library
+        if isinstance(library, str):
+            raise RuntimeError(f"the compiled CPU kernels can't be used: {library}")
+        self.library: Library = library
         batch, size = hidden.shape
         flat = flatten(plan, batch)
         self.padded = -(-size // library.lanes) * library.lanes

@@ -1,0 +1,282 @@
+"""The Triton backend as a torch op: launches the kernels with pinned configurations.
+
+Shapes: B batch, K active orders, T tasks (= C cells), H hidden, N = B K rows.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from duchenne_kernels.recurrence.triton.tiles import Tiles, active_orders, all_orders
+
+MAX_HIDDEN = 128
+MIN_CAPABILITY = (8, 0)
+INT32 = 2**31
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Rows of a tile and warps of a program; the same for every T, M and B, so that nothing is tuned at run time."""
+
+    rows: int
+    warps: int
+
+
+# Chosen so that sm_80 and sm_90 compile without a spill (tests/kernels/test_triton_compile.py).
+FORWARD = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
+BACKWARD = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
+WEIGHTS = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
+BLOCK = 16
+
+
+def interpreting() -> bool:
+    """Whether Triton runs kernels in its interpreter, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def padded(hidden_size: int) -> int:
+    """P: the power of two, at least 16, that a tile's units are padded to."""
+    return max(16, 1 << (hidden_size - 1).bit_length())
+
+
+def refusal(device: torch.device, dtype: torch.dtype, hidden_size: int, width: int, rows: int, steps: int) -> str | None:
+    """Why the Triton kernels can't compute this, or None. `rows` is B x K."""
+    if find_spec("triton") is None:
+        return "triton isn't installed"
+    if interpreting():
+        if device.type != "cpu":
+            return f"the interpreter takes CPU tensors, not {device}"
+    elif device.type != "cuda":
+        return f"hidden is on {device}, not on a GPU"
+    elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
+        return f"needs compute capability {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]}, not {torch.cuda.get_device_capability(device)}"
+    if dtype not in (torch.float32, torch.bfloat16):
+        return f"computes in float32 or bfloat16, not {dtype}"
+    if hidden_size > MAX_HIDDEN:
+        return f"hidden size {hidden_size} is above {MAX_HIDDEN}"
+    if width > 1:
+        return f"feeds one label a step, not groups of {width}"
+    if rows * steps >= INT32:
+        return f"B x K x T = {rows * steps} is not below 2^31"
+    return None
+
+
+def _tiles(orders: Tensor, active: Tensor | None, batch: int) -> Tiles:
+    if active is None:
+        return all_orders(batch, orders.shape[0], BLOCK, orders.device)
+    return active_orders(active, orders.shape[0], BLOCK)
+
+
+def _precision(dtype: torch.dtype) -> str:
+    """float32 stays float32: TF32 only where the user asked torch for it."""
+    asked = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    return "tf32" if asked and dtype == torch.float32 else "ieee"
+
+
+@torch.library.custom_op("duchenne_kernels::recurrence_triton", mutates_args=())
+def recurrence_triton(
+    hidden: Tensor,
+    fed: Tensor,
+    orders: Tensor,
+    active: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+    weight_out: Tensor,
+    bias_out: Tensor,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Logits (B, K, T) in task order, and the states (T + 1, N, H) in float32."""
+    from duchenne_kernels.recurrence.triton.kernels import forward_kernel
+
+    batch, size = hidden.shape
+    steps = orders.shape[1]
+    kept = orders.shape[0] if active is None else active.shape[1]
+    rows = batch * kept
+    tiles = _tiles(orders, active, batch)
+    logits = torch.empty(batch, kept, steps, dtype=hidden.dtype, device=hidden.device)
+    states = torch.empty(steps + 1, rows, size, dtype=torch.float32, device=hidden.device)
+    configuration = FORWARD[padded(size)]
+    forward_kernel[(tiles.number,)](
+        hidden.contiguous(),
+        fed.contiguous(),
+        orders.contiguous(),
+        tiles.order,
+        tiles.start,
+        tiles.count,
+        tiles.example,
+        tiles.column,
+        weight_ih.contiguous(),
+        weight_hh.transpose(1, 2).contiguous(),
+        bias_ih.contiguous(),
+        bias_hh.contiguous(),
+        weight_out.contiguous(),
+        bias_out.contiguous(),
+        logits,
+        states,
+        steps,
+        rows,
+        H=size,
+        P=padded(size),
+        R=BLOCK,
+        PRECISION=_precision(weight_hh.dtype),
+        num_warps=configuration.warps,
+    )
+    return logits, states
+
+
+@recurrence_triton.register_fake
+def _(
+    hidden: Tensor,
+    fed: Tensor,
+    orders: Tensor,
+    active: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+    weight_out: Tensor,
+    bias_out: Tensor,
+    slots: Tensor,
+) -> tuple[Tensor, Tensor]:
+    batch, size = hidden.shape
+    kept = orders.shape[0] if active is None else active.shape[1]
+    steps = orders.shape[1]
+    logits = hidden.new_empty(batch, kept, steps)
+    return logits, hidden.new_empty(steps + 1, batch * kept, size, dtype=torch.float32)
+
+
+@torch.library.custom_op("duchenne_kernels::recurrence_triton_backward", mutates_args=())
+def recurrence_triton_backward(
+    grad_logits: Tensor,
+    hidden: Tensor,
+    fed: Tensor,
+    orders: Tensor,
+    active: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+    weight_out: Tensor,
+    bias_out: Tensor,
+    slots: Tensor,
+    states: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of hidden, fed and the six cell tensors from `grad_logits` (B, K, T)."""
+    from duchenne_kernels.recurrence.triton.kernels import backward_kernel, weight_kernel
+
+    batch, size = hidden.shape
+    steps = orders.shape[1]
+    kept = grad_logits.shape[1]
+    rows, pad = batch * kept, padded(size)
+    tiles = _tiles(orders, active, batch)
+    table = (tiles.order, tiles.start, tiles.count, tiles.example, tiles.column)
+    incoming, labels, sequence = grad_logits.contiguous(), fed.contiguous(), orders.contiguous()
+    float32 = {"dtype": torch.float32, "device": hidden.device}
+    grad_gates = torch.empty(steps, rows, 4, size, **float32)
+    grad_hidden = torch.empty(batch, kept, size, **float32)
+    grad_fed = torch.zeros(batch, kept, steps, **float32)  # the last label of an order is fed to nothing
+    shared: dict[str, Any] = {"H": size, "P": pad, "R": BLOCK, "PRECISION": _precision(weight_hh.dtype)}
+    backward_kernel[(tiles.number,)](
+        incoming,
+        labels,
+        sequence,
+        *table,
+        weight_ih.contiguous(),
+        weight_hh.contiguous(),
+        weight_hh.transpose(1, 2).contiguous(),
+        bias_ih.contiguous(),
+        bias_hh.contiguous(),
+        weight_out.contiguous(),
+        states,
+        grad_gates,
+        grad_hidden,
+        grad_fed,
+        steps,
+        rows,
+        num_warps=BACKWARD[pad].warps,
+        **shared,
+    )
+    shares = max(1, min(32, tiles.number // 8))
+    sum_weight = torch.empty(shares, steps, 4, pad, pad, **float32)
+    sum_vector = torch.empty(shares, steps, 4, 3, pad, **float32)
+    weight_kernel[(steps, 4, shares)](
+        incoming,
+        labels,
+        sequence,
+        sequence.argsort(dim=1),
+        *table,
+        states,
+        grad_gates,
+        sum_weight,
+        sum_vector,
+        tiles.number,
+        -(-tiles.number // shares),
+        steps,
+        rows,
+        num_warps=WEIGHTS[pad].warps,
+        **shared,
+    )
+    parameters = _parameter_gradients(sum_weight.sum(0), sum_vector.sum(0), size)
+    inputs = (hidden, fed, weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out)
+    found = (grad_hidden.sum(1), grad_fed.sum(1), *parameters)
+    grads = [value.to(tensor.dtype).reshape(tensor.shape) for value, tensor in zip(found, inputs, strict=True)]
+    return tuple(grads)  # type: ignore[return-value]
+
+
+def _parameter_gradients(matrices: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, ...]:
+    """From sums (C, 4, P, P) and (C, 4, 3, P) to weight_ih, weight_hh, bias_ih, bias_hh, weight_out and bias_out."""
+    cells = matrices.shape[0]
+    bias, weight, other = vectors[..., :size].unbind(2)  # (C, 4, H) each
+    hidden_part, input_part = [0, 1, 2], [0, 1, 3]
+    return (
+        weight[:, input_part].reshape(cells, -1),
+        matrices[:, :3, :size, :size].reshape(cells, 3 * size, size),
+        bias[:, input_part].reshape(cells, -1),
+        bias[:, hidden_part].reshape(cells, -1),
+        other[:, 3].clone(),
+        other[:, 2, 0].clone(),
+    )
+
+
+@recurrence_triton_backward.register_fake
+def _(
+    grad_logits: Tensor,
+    hidden: Tensor,
+    fed: Tensor,
+    orders: Tensor,
+    active: Tensor | None,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias_ih: Tensor,
+    bias_hh: Tensor,
+    weight_out: Tensor,
+    bias_out: Tensor,
+    slots: Tensor,
+    states: Tensor,
+) -> tuple[Tensor, ...]:
+    inputs = (hidden, fed, weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out)
+    return tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in inputs)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward(ctx: Any, grad_logits: Tensor, _grad_states: Tensor) -> tuple[Tensor | None, ...]:
+    *inputs, states = ctx.saved_tensors
+    grads = recurrence_triton_backward(grad_logits, *inputs, states)
+    return (*grads[:2], None, None, *grads[2:], None)
+
+
+recurrence_triton.register_autograd(_backward, setup_context=_setup_context)
+recurrence_triton.register_autocast("cuda", torch.float32)
+recurrence_triton_backward.register_autocast("cuda", torch.float32)

@@ -1,0 +1,58 @@
+"""Small networks with known statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import pytest
+import torch
+
+from duchenne_jobs.config import ModelConfig
+from duchenne_jobs.models import MultiTaskNetwork, TrainingStatistics, build_network
+
+FEATURES, TASKS = 5, 3
+FREQUENCY = (0.1, 0.5, 0.8)
+
+
+class Build(Protocol):
+    """Builds the network `name` for T tasks, from a fixed seed."""
+
+    def __call__(self, name: str, tasks: int = TASKS, **model: Any) -> MultiTaskNetwork: ...
+
+
+def statistics(tasks: int = TASKS) -> TrainingStatistics:
+    frequency = torch.tensor([FREQUENCY[task % 3] for task in range(tasks)])
+    return TrainingStatistics(torch.full((FEATURES,), 2.0), torch.full((FEATURES,), 3.0), frequency, rows=100)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks of eight units gain nothing from more threads, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def build() -> Build:
+    def make(name: str, tasks: int = TASKS, **model: Any) -> MultiTaskNetwork:
+        config = ModelConfig.model_validate(
+            {"name": name, "encoder": {"layers": 2, "width": 8}, "hidden_size": 8, "orders": {"count": 4}} | model
+        )
+        torch.manual_seed(0)
+        return build_network(config, tasks, statistics(tasks))
+
+    return make
+
+
+@pytest.fixture
+def inputs() -> torch.Tensor:
+    """(64, F), distributed as the statistics say."""
+    return 2.0 + 3.0 * torch.randn(64, FEATURES, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def frequency() -> torch.Tensor:
+    return torch.tensor(FREQUENCY)

@@ -1,0 +1,145 @@
+"""The verbs that only look: what they print, how they end, and how little they import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from duchenne.cli.main import call
+
+SWEEP = """\
+apiVersion: duchenne/v1
+kind: Sweep
+metadata: {name: small}
+data: {uri: "builtin://yeast"}
+search:
+  space: {training.batch_size: {grid: [32, 64]}}
+  algorithm: grid
+folds: {count: 3, inner: 2}
+seeds: 2
+comparators: [vmnc, logistic_regression]
+budget: {wall_seconds: 60}
+"""
+DUCHENNE = (sys.executable, "-m", "duchenne.cli.main")
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SWEEP)
+    return path
+
+
+def test_validate_says_ok(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["validate", str(sweep)]) == 0
+    assert capsys.readouterr().out == f"{sweep}: ok\n"
+
+
+def test_validate_names_every_error_with_its_line_and_exits_2(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep.write_text(SWEEP.replace("seeds: 2", "seed: 2").replace("wall_seconds: 60", "wall_seconds: 0"))
+    assert call(["validate", str(sweep)]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert len(lines) == 2
+    assert lines[0].startswith(f"{sweep}:9: seed: ")
+    assert "seeds" in lines[0]
+    assert lines[1].startswith(f"{sweep}:11: budget.wall_seconds: ")
+
+
+def test_plan_counts_and_prints_one_json_document(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plan", str(sweep), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["trials"] == 2
+    assert plan["fold_jobs"] == 2 * 3 * 2 + (1 + 1) * 3 * 2 + 3
+    assert plan["worst"] == {"usd": None, "gpu_hours": None, "wall_seconds": 60.0}
+    assert plan["expected"] == {"usd": None, "gpu_hours": None, "wall_seconds": None}
+
+
+def test_empty_records_are_empty_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("ls", "leaderboard"):
+        assert call([verb, "--home", str(tmp_path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("verb", ["show", "results", "cost", "figures", "resume", "stop"])
+def test_an_unknown_sweep_is_the_users_mistake(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([verb, "nope", "--home", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert "nope" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_an_unknown_board_names_the_boards_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["leaderboard", "nope", "--home", str(tmp_path)]) == 2
+    assert "none: run a sweep first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["validate"], ["plan", "a.yaml", "--jsn"]])
+def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(arguments) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_missing_dataset_is_refused_before_anything_is_recorded(
+    sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep.write_text(SWEEP.replace("builtin://yeast", str(tmp_path / "nowhere")))
+    assert call(["run", str(sweep), "--home", str(tmp_path / "home")]) == 2
+    captured = capsys.readouterr()
+    assert str(tmp_path / "nowhere") in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert not (tmp_path / "home" / "records.sqlite").exists()
+
+
+def test_data_verbs_ingest_verify_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "toy"
+    assert call(["data", "ingest", "toy", str(place), "--count", "40", "--tasks", "3"]) == 0
+    assert "40 rows, 3 tasks" in capsys.readouterr().out
+    assert call(["data", "verify", str(place)]) == 0
+    assert "ok" in capsys.readouterr().out
+    assert call(["data", "show", str(place), "--json", "--out", str(tmp_path / "labels.png")]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 40
+    assert (tmp_path / "labels.png").stat().st_size > 5_000
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "toy"
+    assert call(["data", "ingest", "toy", str(place), "--count", "40"]) == 0
+    shard = next(place.glob("*.arrow"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    capsys.readouterr()
+    assert call(["data", "verify", str(place)]) == 2
+    assert shard.name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("validate", "{sweep}"), ("ls",), ("leaderboard",)])
+def test_light_verbs_import_neither_torch_nor_ray(arguments: tuple[str, ...], sweep: Path, tmp_path: Path) -> None:
+    words = [word.format(sweep=sweep) for word in arguments]
+    code = (
+        "import sys; from duchenne.cli.main import call\n"
+        f"assert call({words!r}) == 0\n"
+        "print(sorted({'torch', 'ray', 'pandas', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    environment = {"DUCHENNE_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("validate", "{sweep}")])
+def test_light_verbs_answer_within_half_a_second(arguments: tuple[str, ...], sweep: Path) -> None:
+    command = [str(Path(sys.executable).with_name("duchenne")), *(word.format(sweep=sweep) for word in arguments)]
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    # The best of five: the bound is on the program, not on what else the machine does meanwhile.
+    assert min(seconds) < 0.5
