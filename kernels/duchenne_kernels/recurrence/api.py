@@ -14,6 +14,7 @@ from torch.nn import functional
 from duchenne_kernels.cells import CellWeights, GRUCells
 from duchenne_kernels.recurrence import inference, op, reference, validation
 from duchenne_kernels.recurrence.trie import cached_trie
+from duchenne_kernels.recurrence.triton import launch
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 BACKENDS = ("reference", "cpu", "triton", "cuda")
@@ -120,7 +121,7 @@ def sample_orders(
     validation.check_orders_shape(orders, cells, hidden.device)
     validation.check_permutations(orders)
     validation.check_size(hidden.shape[0], orders.shape[0], cells.num_cells, cells.hidden_size)
-    chosen = _choose(backend, hidden, cells)
+    chosen = _choose(backend, hidden, cells, hidden.shape[0] * orders.shape[0])
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         uniforms = torch.rand(
             hidden.shape[0],
@@ -184,41 +185,46 @@ def explain(hidden: Tensor, orders: Tensor, cells: GRUCells, active: Tensor | No
 
     "auto" takes the last of `reference`, `cpu`, `triton`, `cuda` that can.
     """
-    del orders, active  # every backend takes any order set and any subset
-    return {name: _refusal(name, hidden, cells) for name in BACKENDS}
+    rows = hidden.shape[0] * (orders.shape[0] if active is None else active.shape[-1])
+    return {name: _refusal(name, hidden, cells, rows) for name in BACKENDS}
 
 
-def _refusal(backend: str, hidden: Tensor, cells: GRUCells) -> str | None:
-    """Why `backend` can't compute this, or None."""
+def _refusal(backend: str, hidden: Tensor, cells: GRUCells, rows: int) -> str | None:
+    """Why `backend` can't compute B x K = `rows` rows of this, or None."""
     if backend == "cpu" and hidden.device.type != "cpu":
         return f"cpu: hidden is on {hidden.device}, not on the CPU"
     if backend == "triton":
-        return "triton: not part of this build"
+        reason = launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
+        return None if reason is None else f"triton: {reason}"
     if backend == "cuda":
         return "cuda: not part of this build"
     return None
 
 
-def _choose(backend: str, hidden: Tensor, cells: GRUCells) -> str:
+def _choose(backend: str, hidden: Tensor, cells: GRUCells, rows: int) -> str:
     """The backend that runs: the one named, or for "auto" the fastest that can."""
     if backend == "auto":
-        return [name for name in BACKENDS if _refusal(name, hidden, cells) is None][-1]
+        fitting = [name for name in BACKENDS if _refusal(name, hidden, cells, rows) is None]
+        # Triton's interpreter is for tests: it runs only when asked for by name.
+        return [name for name in fitting if name != "triton" or not launch.interpreting()][-1]
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be auto, {', '.join(BACKENDS)}, but got {backend!r}; choose one of them")
-    refusal = _refusal(backend, hidden, cells)
+    refusal = _refusal(backend, hidden, cells, rows)
     if refusal is not None:
         raise ValueError(f"`backend` can't take these arguments: {refusal}; use backend='auto'")
     return backend
 
 
 def _computed_in(hidden: Tensor, cells: GRUCells, backend: str) -> tuple[Tensor, CellWeights]:
-    """The state and weights in the dtype that the backend computes in: half precision is raised to float32 on a CPU."""
+    """The state and weights in the dtype that the backend computes in: a CPU raises half precision to float32."""
     weights = cells.stacked()
     narrow = (torch.bfloat16, torch.float16)
-    if backend == "reference" or (hidden.dtype not in narrow and hidden.dtype == weights.weight_hh.dtype):
+    agree = hidden.dtype == weights.weight_hh.dtype
+    if backend == "reference" or (agree and (hidden.dtype not in narrow or backend != "cpu")):
         return hidden, weights
     wide = torch.float32 if hidden.dtype in narrow else hidden.dtype
-    return hidden.to(wide), CellWeights._make([*[tensor.to(wide) for tensor in weights[:-1]], weights.slots])
+    tensors = [*[tensor.to(wide) for tensor in weights[:-1]], weights.slots]
+    return hidden.to(wide), CellWeights._make(tensors)
 
 
 def _fed_labels(
@@ -252,13 +258,15 @@ def _fed_labels(
 def _logits(
     hidden: Tensor, fed: Tensor, orders: Tensor, cells: GRUCells, active: Tensor | None, backend: Backend
 ) -> Tensor:
-    chosen = _choose(backend, hidden, cells)
     if active is not None and active.ndim == 1:
         orders, active = orders[active], None
+    kept = orders.shape[0] if active is None else active.shape[1]
+    chosen = _choose(backend, hidden, cells, hidden.shape[0] * kept)
     state, weights = _computed_in(hidden, cells, chosen)
     if chosen == "reference":
         return reference.order_logits(state, fed, orders, active, weights)
-    logits: Tensor = op.recurrence_cpu(state, fed.to(state.dtype), orders, active, *weights)[0]
+    run = op.recurrence_cpu if chosen == "cpu" else launch.recurrence_triton
+    logits: Tensor = run(state, fed.to(state.dtype), orders, active, *weights)[0]
     return logits.to(hidden.dtype)
 
 

@@ -68,13 +68,12 @@ def leaderboard(data: SweepData) -> Figure:
     figure = new_figure(data, _title(data, shown), _subtitle(shown, len(entries)), HEAD + ROW * len(lines) + AXIS)
     axes = _axes(figure, len(lines))
     axes.set_xlim(*_limits(shown))
-    several = len({row.sweep for row in shown}) > 1
     for place, line in enumerate(lines):
         axes.axhline(place + 0.5, *SIDES, color=GRID, linewidth=0.8, clip_on=False, zorder=1)
         if line.entry is None:
             axes.text(SIDES[0], place, line.heading, transform=axes.get_yaxis_transform(), va="center", color=MUTED)
         else:
-            _draw_entry(axes, place, line.entry, data, several=several)
+            _draw_entry(axes, place, line.entry, data)
     return figure
 
 
@@ -111,7 +110,7 @@ def _lines(shown: Sequence[BoardRow]) -> list[_Line]:
 
 def _title(data: SweepData, shown: Sequence[BoardRow]) -> str:
     best = shown[0]
-    ranked = [row for row in shown if row.group == best.group and row.rank_low is not None]
+    ranked = [row for row in data.board if row.group == best.group and row.rank_low is not None]
     higher = any((row.f1_mean or 0.0) > (best.f1_mean or 0.0) for row in shown)
     among = "the entries ranked here" if higher else f"board {data.record.board}"
     title = f"{method_name(best.method)} leads {among} with a macro F1 of {best.f1_mean:.3f}"
@@ -142,7 +141,7 @@ def _limits(shown: Sequence[BoardRow]) -> tuple[float, float]:
     return max(0.0, low - pad), min(1.0, high + pad)
 
 
-def _draw_entry(axes: Axes, place: int, row: BoardRow, data: SweepData, *, several: bool) -> None:
+def _draw_entry(axes: Axes, place: int, row: BoardRow, data: SweepData) -> None:
     own = row.sweep == data.record.id and row.method in data.own_methods
     colour = BLUE if own else INK
     if row.rank_low == 1:
@@ -155,7 +154,7 @@ def _draw_entry(axes: Axes, place: int, row: BoardRow, data: SweepData, *, sever
         markerfacecolor=colour if row.verified == "verified" else "#ffffff", markersize=9 if own else 7,
         markeredgewidth=1.4, zorder=3, clip_on=False, gid=f"entry-{row.entry}",
     )  # fmt: skip
-    _names(axes, place, row, colour, several=several)
+    _names(axes, place, row, colour, "" if row.sweep == data.record.id else row.sweep)
     _figures(axes, place, row, colour)
 
 
@@ -173,13 +172,11 @@ def _figures(axes: Axes, place: int, row: BoardRow, colour: str) -> None:
     axes.text(VALUES, place + 0.2, interval, transform=sides, ha="center", va="center", color=flagged, fontsize=7.5)
 
 
-def _names(axes: Axes, place: int, row: BoardRow, colour: str, *, several: bool) -> None:
-    """The method, and below it what sets the entry apart."""
+def _names(axes: Axes, place: int, row: BoardRow, colour: str, sweep: str) -> None:
+    """The method, and below it what sets the entry apart; `sweep` is empty for those of this one."""
     settings = row.label.removeprefix(row.method).strip()
     trials = plural(row.trials, "trial") if row.trials else ""
-    detail = shortened(
-        ", ".join(part for part in (settings, trials, row.sweep if several else "") if part), DETAIL_LENGTH
-    )
+    detail = shortened(", ".join(part for part in (settings, trials, sweep) if part), DETAIL_LENGTH)
     sides = axes.get_yaxis_transform()
     left = SIDES[0] + 0.1 / PLOT
     axes.text(

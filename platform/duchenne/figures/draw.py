@@ -33,6 +33,7 @@ FIGURES: Final[dict[str, Callable[[SweepData], Figure]]] = {
 def draw_all(store: RecordStore, sweep_id: str, home: Path, out: Path) -> list[Path]:
     """Write each figure as `OUT/NAME.png` and `OUT/NAME.svg`.
 
+    matplotlib's settings are global while a figure is drawn, and restored afterwards: draw in one thread at a time.
     A figure whose data is absent is left out; the logger `duchenne.figures` says which and why, at level INFO.
 
     Args:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +32,9 @@ from duchenne.figures.style import (
 SHOWN_EPOCHS = 5
 NUMBERED_TASKS = 20
 """With more tasks than these, numbers in the cells would be too small to read."""
+
+NAMED_TASKS = 18
+"""With more tasks than these, names beside the lines would not fit: only those in colour are named."""
 
 TOP_HEIGHT, BOTTOM_HEIGHT = 1.95, 3.4
 
@@ -113,10 +116,10 @@ def soft_order(data: SweepData) -> Figure:
         f"{percent(entropy(final))} of the maximum."
     )
     figure = new_figure(data, title, subtitle, min(6.5, max(3.0, 0.9 + 0.42 * size)))
-    axes = figure.subplots()
+    axes, strip = figure.subplots(1, 2, width_ratios=(1.0, 0.02))
     highest = max(float(final.max()), 2 / size)
     image = _matrix(axes, final, size, highest)
-    axes.set_xticks(range(size), [shortened(name, 16) for name in orders.tasks], color=INK)
+    axes.set_xticks(range(size), [shortened(name, 20) for name in orders.tasks], color=INK)
     axes.set_yticks(range(size), [str(number) for number in range(1, size + 1)], color=INK)
     axes.xaxis.tick_top()
     if max(map(len, orders.tasks)) * size > 70:
@@ -126,7 +129,7 @@ def soft_order(data: SweepData) -> Figure:
     axes.set_ylabel("time step")
     if size <= NUMBERED_TASKS:
         _numbers(axes, final, image)
-    _colour_bar(figure, image, axes, size, highest)
+    _colour_bar(figure, image, strip, size, highest)
     return figure
 
 
@@ -143,9 +146,9 @@ def soft_order_evolution(data: SweepData) -> Figure:
     shown = sorted({round(place) for place in np.linspace(0, len(orders.epochs) - 1, SHOWN_EPOCHS)})
     size = len(orders.tasks)
     figure = new_figure(data, _evolution_title(orders), _evolution_subtitle(orders), TOP_HEIGHT + BOTTOM_HEIGHT)
-    grid = figure.add_gridspec(2, 1, height_ratios=(TOP_HEIGHT, BOTTOM_HEIGHT))
-    top, bottom = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    row = top.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
+    ratios = {"height_ratios": (TOP_HEIGHT, BOTTOM_HEIGHT), "width_ratios": (*[1.0] * len(shown), 0.06)}
+    grid = figure.add_gridspec(2, len(shown) + 1, **ratios)
+    row = [figure.add_subplot(grid[0, column]) for column in range(len(shown))]
     highest = max(float(orders.means[shown].max()), 2 / size)
     for axes, index in zip(row, shown, strict=True):
         image = _matrix(axes, orders.means[index], size, highest)
@@ -154,8 +157,8 @@ def soft_order_evolution(data: SweepData) -> Figure:
         axes.set_xticks([])
         axes.set_yticks([])
     row[0].set_ylabel("time step (down)\ntask (right)")
-    _colour_bar(top, image, list(row), size, highest)
-    _positions(bottom.subplots(), orders)
+    _colour_bar(figure, image, figure.add_subplot(grid[0, -1]), size, highest)
+    _positions(figure.add_subplot(grid[1, :]), orders)
     return figure
 
 
@@ -187,7 +190,8 @@ def _positions(axes: Axes, orders: SoftOrders) -> None:
         colour = LINES[int(place[0])] if len(place) else MUTED
         width, alpha = (2.2, 1.0) if len(place) else (1.0, 0.45)
         axes.plot(orders.epochs, positions[:, task], color=colour, linewidth=width, alpha=alpha, zorder=2 + len(place))
-        labels.append((float(positions[-1, task]), shortened(name, 22), colour))
+        if len(place) or len(orders.tasks) <= NAMED_TASKS:
+            labels.append((float(positions[-1, task]), shortened(name, 22), colour))
     axes.set_title("Mean time step of each task; in colour, those that moved most")
     axes.set_xlabel("epoch")
     axes.set_ylabel("mean time step (1 = first)")
@@ -224,8 +228,8 @@ def _numbers(axes: Axes, matrix: FloatArray, image: AxesImage) -> None:
         )
 
 
-def _colour_bar(figure: FigureBase, image: AxesImage, axes: Axes | list[Axes], size: int, highest: float) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.9, aspect=22, pad=0.02)
+def _colour_bar(figure: Figure, image: AxesImage, strip: Axes, size: int, highest: float) -> None:
+    bar = figure.colorbar(image, cax=strip)
     bar.set_ticks([0.0, 1 / size, highest], labels=["0", f"1/{size}", f"{highest:.2f}"])
     bar.outline.set_visible(False)
     bar.set_label("probability", color=MUTED)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -20,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
@@ -108,18 +108,35 @@ _RC: Final[dict[RcKeyType, Any]] = {
 
 _TITLE_POINTS, _SUBTITLE_POINTS, _FOOTER_POINTS = 12.5, 9.0, 7.5
 
+_POSITIONS: Final[tuple[Literal["original", "active"], ...]] = ("original", "active")
+
 Parameters = ParamSpec("Parameters")
 
 
 def styled(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Decorator: draws with this module's settings and leaves the caller's as they were."""
+    """Decorator: draws with this module's settings and leaves the caller's as they were; the layout is then final."""
 
     @wraps(draw)
     def drawn(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
         with _settings():
-            return draw(*args, **kwargs)
+            figure = draw(*args, **kwargs)
+            _fix_layout(figure)
+            return figure
 
     return drawn
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Lays the figure out, once, and rounds what comes out.
+
+    The constraint solver's last digits differ from run to run, and would show in the names of clip paths in an SVG.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        for which in _POSITIONS:
+            left, bottom, width, height = axes.get_position(original=which == "original").bounds
+            axes.set_position((round(left, 5), round(bottom, 5), round(width, 5), round(height, 5)), which=which)
 
 
 @contextmanager
@@ -164,11 +181,11 @@ def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -
 
 def _wrapped(text: str, points: float, weight: str) -> list[str]:
     """Lines that fit the figure's width."""
-    font = FontProperties(weight=weight)
+    font = FontProperties(weight=weight, size=points)
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
-        inches = TextPath((0, 0), longer, size=points, prop=font).get_extents().width / 72
+        inches = text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0] / 72
         if lines and inches <= WIDTH - 2 * MARGIN:
             lines[-1] = longer
         else:

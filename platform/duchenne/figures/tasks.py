@@ -93,8 +93,8 @@ def _title(shown: Sequence[BoardRow], tasks: Sequence[str]) -> str:
 
 def _subtitle(data: SweepData, shown: Sequence[BoardRow], rows: Sequence[BoardRow]) -> str:
     text = (
-        "Sealed test folds, mean over folds and seeds. Line: 95 % bootstrap interval over subjects; "
-        "it does not cover the spread between training runs."
+        "Sealed test folds, mean over folds and seeds. Line: 95 % bootstrap interval over subjects, "
+        "trained models held fixed."
     )
     if len(rows) > len(shown):
         own = sum(row.method in data.own_methods for row in shown)

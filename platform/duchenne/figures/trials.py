@@ -119,15 +119,18 @@ def _by_number(axes: Axes, data: SweepData, points: Sequence[_Point]) -> None:
     axes.step(numbers, best, where="post", color=FAINT, linewidth=1.6, zorder=1, gid="running-best")
     _dots(axes, data, numbers, points)
     failed = [trial.number for trial in data.trials if trial.state == "failed"]
-    axes.margins(x=0.04, y=0.12)
+    every = [*numbers, *failed]
+    axes.set_xlim(min(every) - 0.5, max(every) + 0.5)
+    axes.margins(y=0.12)
     if failed:
         low = axes.get_ylim()[0]
         axes.plot(failed, [low] * len(failed), "x", color=VERMILION, markersize=7, clip_on=False, zorder=4)
         axes.set_ylim(bottom=low)
-    axes.annotate(
-        "running best", (numbers[-1], best[-1]), xytext=(0, 5), textcoords="offset points", ha="right", fontsize=8,
-        color=MUTED,
-    )  # fmt: skip
+    if len(points) > 1:
+        axes.annotate(
+            "running best", (numbers[-1], best[-1]), xytext=(0, 5), textcoords="offset points", ha="right", fontsize=8,
+            color=MUTED,
+        )  # fmt: skip
     if len(points) <= 40:
         for number, point in zip(numbers, points, strict=True):
             if point.trial.number in data.highlighted:

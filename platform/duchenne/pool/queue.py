@@ -11,11 +11,14 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TypeVar
 
 from duchenne.pool.filing import Filing
 from duchenne.pool.messages import Outcome, OutcomeState, PoolClosed, PoolOptions, PoolSnapshot, Segment
+from duchenne.records import RecordsError
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
 
 POLL_SECONDS = 5.0  # how long a worker's question for work stays open
@@ -40,6 +43,28 @@ class _Granted:
     lease: int
     granted_at: float
     epoch: int = 0
+
+
+Answer = TypeVar("Answer")
+
+
+def _ends_sweep_without_records(
+    method: Callable[..., Awaitable[Answer]],
+) -> Callable[..., Awaitable[Answer | None]]:
+    """What a worker asks is answered with a no when the records can't be written, and the sweep ends.
+
+    Without this the error would reach the worker, kill it, and have Ray Train restart the group again and again.
+    """
+
+    @wraps(method)
+    async def guarded(self: JobQueue, *arguments: Any, **named: Any) -> Answer | None:
+        try:
+            return await method(self, *arguments, **named)
+        except RecordsError as error:
+            await self.abandon(str(error))
+            return None
+
+    return guarded
 
 
 class JobQueue:
@@ -100,6 +125,14 @@ class JobQueue:
             self._ending = (state, reason)
             self._drop_waiting(lambda waiting: True, Outcome(state, error=reason))
 
+    async def abandon(self, reason: str) -> None:
+        """End everything as failed without a word to the records, which can't take one."""
+        self._ending = self._ending or ("failed", reason)
+        for granted in self._granted.values():
+            _answer(granted.waiting, Outcome("failed", granted.epoch, error=reason))
+        self._granted.clear()
+        self._drop_waiting(lambda waiting: True, Outcome("failed", error=reason))
+
     async def close(self) -> None:
         """Send the workers home: whoever asks for work is told that there will be none."""
         self._closed = True
@@ -140,6 +173,7 @@ class JobQueue:
         for granted in [held for held in self._granted.values() if held.worker == worker]:
             self._return(granted, lost=True, error=error)
 
+    @_ends_sweep_without_records
     async def lease(self, worker: str) -> Segment | PoolClosed | None:
         """The next segment for `worker`; None after a while without one."""
         if not self._waiting and not self._closed:
@@ -165,6 +199,7 @@ class JobQueue:
         attempt = self._filing.begin(waiting.job.key, worker)
         return Segment(refusal, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
 
+    @_ends_sweep_without_records
     async def renew(self, lease: int) -> bool:
         """Reserve another quantum. False: stop now."""
         granted = self._granted.get(lease)
@@ -179,6 +214,7 @@ class JobQueue:
             return False
         return True
 
+    @_ends_sweep_without_records
     async def report(self, lease: int, epoch: int, metrics: dict[str, float]) -> bool:
         """File an epoch's metrics, once. False: stop now."""
         granted = self._granted.get(lease)
@@ -188,6 +224,7 @@ class JobQueue:
         self._filing.result(granted.waiting.job.key, epoch, metrics)
         return await self.renew(lease)
 
+    @_ends_sweep_without_records
     async def finished(self, lease: int, result: SegmentResult) -> None:
         """The segment reached its rung."""
         granted = self._take_back(lease)
@@ -209,6 +246,7 @@ class JobQueue:
             ),
         )
 
+    @_ends_sweep_without_records
     async def stopped(self, lease: int) -> None:
         """The job stopped because it was told to."""
         granted = self._take_back(lease)
@@ -221,6 +259,7 @@ class JobQueue:
         state, reason = ending if withdrawn or self._ending is None else self._ending
         _answer(granted.waiting, Outcome(state, granted.epoch, error=reason))
 
+    @_ends_sweep_without_records
     async def failed(self, lease: int, error: str, final: bool) -> None:
         """The job raised. Unless that is final it is tried again, as often as a worker may die of it."""
         granted = self._granted.get(lease)

@@ -60,7 +60,7 @@ class SpecError(ValueError):
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source
-        self.problems = tuple(sorted(set(problems), key=lambda problem: (problem.line, problem.field, problem.rule)))
+        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.line))
         super().__init__("\n".join(f"{source}:{problem.line}: {problem.text}" for problem in self.problems))
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[str, tuple[Problem, ...]]]:

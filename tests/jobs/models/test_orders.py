@@ -62,11 +62,12 @@ def test_identity_is_the_order_of_the_tasks_alone() -> None:
 
 
 def test_soft_order_of_one_order_is_its_matrix() -> None:
-    selector = OrderSelector(config(count=1, seed=2), 4)
-    order = selector.orders[0].tolist()
-    matrix = selector.soft_order()
-    assert [row.argmax().item() for row in matrix] == order  # step i handles task sigma(i)
-    assert matrix.sum().item() == 4.0
+    selector = OrderSelector(config(count=6), 3)
+    assert selector.orders[3].tolist() == [1, 2, 0]
+    with torch.no_grad():
+        selector.logits[3] = 200.0
+    # Row i is time step i, which handles task sigma(i) (eq. 2.17): task 1, then task 2, then task 0.
+    assert selector.soft_order().tolist() == [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
 
 
 def test_soft_order_by_hand() -> None:

@@ -51,8 +51,8 @@ def test_a_subject_on_both_sides_is_a_leak(rows: Rows) -> None:
     with pytest.raises(LeakError) as caught:
         Split(rows, shared, ("a", "b", "c"))
     assert str(caught.value) == (
-        "training and held-out rows must share no subject, but 2 stand on both sides, first 'S05'; make the folds again "
-        "from this dataset"
+        "training and held-out rows must share no subject, but 2 stand on both sides, first 'S05'; make the folds "
+        "again from this dataset"
     )
 
 
@@ -65,7 +65,7 @@ def test_rows_beyond_the_fold_are_a_leak(toy: Dataset, job: MakeJob, monkeypatch
 
 def test_a_dataset_that_changed_is_refused(job: MakeJob) -> None:
     other = replace(job(), dataset_digest="sha256:" + "0" * 64)
-    with pytest.raises(JobFailed, match=r"^data\.uri: the dataset must not change .*; start a new sweep$"):
+    with pytest.raises(JobFailed, match=r"^data\.uri: the dataset must not change during a sweep, but "):
         load_split(other)
 
 

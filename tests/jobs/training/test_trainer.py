@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.training import JobFailed, JobStopped
 from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
 from duchenne_jobs.training.split import Rows
@@ -101,6 +102,18 @@ def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(trainer: Make, 
     epochs = [[row for batch in batches for row in batch] for batches in (seen[:3], seen[3:])]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
     assert epochs[0] != epochs[1]
+
+
+def test_a_step_follows_the_gradient_of_the_mean_loss_of_its_rows(trainer: Make, rows: Rows) -> None:
+    without_dropout = {"model": {"encoder": {"layers": 1, "width": 8}}}
+    subject, twin = trainer("vmnc", **without_dropout), trainer("vmnc", **without_dropout)
+    labels, mask = rows.labels.clamp(min=0).float(), rows.labels >= 0
+    losses = twin.network.example_losses(rows.features, labels, labels, mask, TaskLoss(None, 0.0))
+    mean = losses.mean()
+    expected = torch.autograd.grad(mean, list(twin.network.parameters()))
+    assert subject._step(torch.arange(40)).mean().item() == pytest.approx(mean.item())
+    for parameter, gradient in zip(subject.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])

@@ -1,1 +1,1 @@
-"""The recurrence in Triton, for a GPU: one program a tile of rows of one order, the state in registers over all steps."""
+"""The recurrence in Triton: one program a tile of rows of one order, the state in registers over all steps."""

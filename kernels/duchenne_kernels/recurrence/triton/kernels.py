@@ -1,12 +1,14 @@
 """The Triton kernels: forward, backward, and the weight gradients outside the time loop.
 
-A program owns a tile of R rows (examples) of one order. Its state stays in registers in float32; the weights of the step's
-cell are streamed. Backward recomputes the gates from the saved states and writes the gates' gradients, from which
-`weight_kernel` sums one cell's gradients over its tiles in a fixed order: no atomics, the same bits every time.
+A program owns a tile of R rows (examples) of one order. Its state stays in registers in float32; the weights of the
+step's cell are streamed. Backward recomputes the gates from the saved states and writes the gates' gradients, from
+which `weight_kernel` sums one cell's gradients over its tiles in a fixed order: no atomics, the same bits every time.
 
 Letters: N rows, R rows of a tile, T steps, H hidden, P H padded to a power of two, C cells (= T).
 Gate columns: 0 reset, 1 update, 2 hidden part of the candidate, 3 input part of the candidate.
 """
+
+# ruff: noqa: N803 - compile-time sizes carry their shape letters
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def _tanh(x):  # type: ignore[no-untyped-def]
     return 2.0 * tl.sigmoid(2.0 * x) - 1.0
 
@@ -27,25 +29,31 @@ def _matrix(base, rows, columns, stride, H: tl.constexpr):  # type: ignore[no-un
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gates(h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H: tl.constexpr, PRECISION: tl.constexpr):  # type: ignore[no-untyped-def]
+def _vector(base, units, H: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(P,) values in float32, 0 beyond H."""
+    return tl.load(base + units, mask=units < H, other=0.0).to(tl.float32)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _gates(  # type: ignore[no-untyped-def]
+    h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H: tl.constexpr, PRECISION: tl.constexpr
+):
     """Reset, update, candidate and the candidate's hidden part: h (R, P), x (R,)."""
-    known = units < H
     base = weight_t + cell * 3 * H * H  # (H, 3H): transposed, so that a warp reads neighbouring units
-    vector = cell * 3 * H + units
+    weight = weight_ih + cell * 3 * H
+    first = bias_ih + cell * 3 * H
+    second = bias_hh + cell * 3 * H
     narrow = h.to(weight_t.dtype.element_ty)
     left = x[:, None]
-    reset_bias = tl.load(bias_ih + vector, mask=known, other=0.0) + tl.load(bias_hh + vector, mask=known, other=0.0)
-    reset = left * tl.load(weight_ih + vector, mask=known, other=0.0)[None, :] + reset_bias[None, :]
+    reset = left * _vector(weight, units, H)[None, :] + (_vector(first, units, H) + _vector(second, units, H))[None, :]
     reset = tl.sigmoid(tl.dot(narrow, _matrix(base, units, units, 3 * H, H), reset, input_precision=PRECISION))
-    vector += H
-    update_bias = tl.load(bias_ih + vector, mask=known, other=0.0) + tl.load(bias_hh + vector, mask=known, other=0.0)
-    update = left * tl.load(weight_ih + vector, mask=known, other=0.0)[None, :] + update_bias[None, :]
+    bias = _vector(first + H, units, H) + _vector(second + H, units, H)
+    update = left * _vector(weight + H, units, H)[None, :] + bias[None, :]
     update = tl.sigmoid(tl.dot(narrow, _matrix(base + H, units, units, 3 * H, H), update, input_precision=PRECISION))
-    vector += H
-    part = tl.zeros_like(h) + tl.load(bias_hh + vector, mask=known, other=0.0)[None, :]
+    part = tl.zeros_like(h) + _vector(second + 2 * H, units, H)[None, :]
     part = tl.dot(narrow, _matrix(base + 2 * H, units, units, 3 * H, H), part, input_precision=PRECISION)
-    candidate = left * tl.load(weight_ih + vector, mask=known, other=0.0)[None, :]
-    candidate = _tanh(candidate + tl.load(bias_ih + vector, mask=known, other=0.0)[None, :] + reset * part)
+    candidate = left * _vector(weight + 2 * H, units, H)[None, :] + _vector(first + 2 * H, units, H)[None, :]
+    candidate = _tanh(candidate + reset * part)
     return reset, update, candidate, part
 
 
@@ -100,7 +108,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         h = candidate + update * (h - candidate)
         place += rows.to(tl.int64) * H
         tl.store(place, h, mask=inside)
-        out = tl.load(weight_out + cell * H + units, mask=units < H, other=0.0).to(tl.float32)
+        out = _vector(weight_out + cell * H, units, H)
         logit = tl.sum(h * out[None, :], axis=1) + tl.load(bias_out + cell).to(tl.float32)
         tl.store(logits + where * steps + cell, logit, mask=valid)
         previous = cell
@@ -156,29 +164,29 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         at = step.to(tl.int64) * rows + row
         h = tl.load(states + at[:, None] * H + units[None, :], mask=inside, other=0.0)
         reset, update, candidate, part = _gates(h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H, PRECISION)
-        out = tl.load(weight_out + cell * H + units, mask=known, other=0.0).to(tl.float32)
+        out = _vector(weight_out + cell * H, units, H)
         incoming = tl.load(grad_logits + where * steps + cell, mask=valid, other=0.0).to(tl.float32)
         grad += incoming[:, None] * out[None, :]
         base = weight_hh + cell * 3 * H * H
-        vector = weight_ih + cell * 3 * H + units
+        vector = weight_ih + cell * 3 * H
         gates = grad_gates + at[:, None] * 4 * H + units[None, :]
 
         grad_candidate = grad * (1.0 - update) * (1.0 - candidate * candidate)
         grad_update = grad * (h - candidate) * update * (1.0 - update)
         grad = grad * update
         tl.store(gates + H, grad_update, mask=inside)
-        grad_x = tl.sum(grad_update * tl.load(vector + H, mask=known, other=0.0)[None, :], axis=1)
+        grad_x = tl.sum(grad_update * _vector(vector + H, units, H)[None, :], axis=1)
         narrow = weight_hh.dtype.element_ty
         second = _matrix(base + H * H, units, units, H, H)
         grad = tl.dot(grad_update.to(narrow), second, grad, input_precision=PRECISION)
 
         grad_reset = grad_candidate * part * reset * (1.0 - reset)
         tl.store(gates, grad_reset, mask=inside)
-        grad_x += tl.sum(grad_reset * tl.load(vector, mask=known, other=0.0)[None, :], axis=1)
+        grad_x += tl.sum(grad_reset * _vector(vector, units, H)[None, :], axis=1)
         grad = tl.dot(grad_reset.to(narrow), _matrix(base, units, units, H, H), grad, input_precision=PRECISION)
 
         tl.store(gates + 3 * H, grad_candidate, mask=inside)
-        grad_x += tl.sum(grad_candidate * tl.load(vector + 2 * H, mask=known, other=0.0)[None, :], axis=1)
+        grad_x += tl.sum(grad_candidate * _vector(vector + 2 * H, units, H)[None, :], axis=1)
         grad_part = grad_candidate * reset
         tl.store(gates + 2 * H, grad_part, mask=inside)
         third = _matrix(base + 2 * H * H, units, units, H, H)
@@ -213,8 +221,8 @@ def weight_kernel(  # type: ignore[no-untyped-def]
 ):
     """One cell, one gate column, one share of the tiles: sums (S, C, 4, P, P) and (S, C, 4, 3, P).
 
-    The matrices of columns 0 to 2 are weight_hh's gradient. The vectors are the column's bias, its weight_ih, and (column 3)
-    weight_out and bias_out, the latter in unit 0 of column 2's third vector.
+    The matrices of columns 0 to 2 are weight_hh's gradient. The vectors are the column's bias, its weight_ih, and
+    (column 3) weight_out; bias_out is in unit 0 of column 2's third vector.
     """
     cell = tl.program_id(0)
     gate = tl.program_id(1)

@@ -13,26 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duchenne_kernels.recurrence.cpu import Gradients
 from duchenne_kernels.recurrence.triton.tiles import Tiles, active_orders, all_orders
 
-MAX_HIDDEN = 128
+MAX_HIDDEN = 64  # above it, a cell's matrix no longer fits into registers without spilling
 MIN_CAPABILITY = (8, 0)
 INT32 = 2**31
+BLOCK = 16  # R: rows of a tile
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """Rows of a tile and warps of a program; the same for every T, M and B, so that nothing is tuned at run time."""
+    """Warps and pipeline stages of a program, by the padded hidden size alone: nothing is tuned at run time."""
 
-    rows: int
     warps: int
+    stages: int = 1
 
 
-# Chosen so that sm_80 and sm_90 compile without a spill (tests/kernels/test_triton_compile.py).
-FORWARD = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
-BACKWARD = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
-WEIGHTS = {16: Configuration(16, 4), 32: Configuration(16, 4), 64: Configuration(16, 4), 128: Configuration(16, 8)}
-BLOCK = 16
+# sm_80 and sm_90 compile these without a spill (tests/kernels/test_triton_compile.py).
+PINNED = {16: Configuration(warps=4), 32: Configuration(warps=4), 64: Configuration(warps=8)}
 
 
 def interpreting() -> bool:
@@ -45,8 +44,9 @@ def padded(hidden_size: int) -> int:
     return max(16, 1 << (hidden_size - 1).bit_length())
 
 
-def refusal(device: torch.device, dtype: torch.dtype, hidden_size: int, width: int, rows: int, steps: int) -> str | None:
-    """Why the Triton kernels can't compute this, or None. `rows` is B x K."""
+def refusal(hidden: Tensor, dtype: torch.dtype, width: int, rows: int, steps: int) -> str | None:
+    """Why the Triton kernels can't compute this, or None: `dtype` is the weights', `rows` is B x K."""
+    device, hidden_size = hidden.device, hidden.shape[1]
     if find_spec("triton") is None:
         return "triton isn't installed"
     if interpreting():
@@ -55,7 +55,8 @@ def refusal(device: torch.device, dtype: torch.dtype, hidden_size: int, width: i
     elif device.type != "cuda":
         return f"hidden is on {device}, not on a GPU"
     elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
-        return f"needs compute capability {MIN_CAPABILITY[0]}.{MIN_CAPABILITY[1]}, not {torch.cuda.get_device_capability(device)}"
+        found = torch.cuda.get_device_capability(device)
+        return f"needs compute capability {MIN_CAPABILITY}, not {found}"
     if dtype not in (torch.float32, torch.bfloat16):
         return f"computes in float32 or bfloat16, not {dtype}"
     if hidden_size > MAX_HIDDEN:
@@ -71,6 +72,11 @@ def _tiles(orders: Tensor, active: Tensor | None, batch: int) -> Tiles:
     if active is None:
         return all_orders(batch, orders.shape[0], BLOCK, orders.device)
     return active_orders(active, orders.shape[0], BLOCK)
+
+
+def _operand(weight: Tensor) -> Tensor:
+    """A matrix for the kernels' products. Triton's interpreter multiplies bfloat16's bit patterns as integers."""
+    return (weight.float() if interpreting() else weight).contiguous()
 
 
 def _precision(dtype: torch.dtype) -> str:
@@ -103,7 +109,7 @@ def recurrence_triton(
     tiles = _tiles(orders, active, batch)
     logits = torch.empty(batch, kept, steps, dtype=hidden.dtype, device=hidden.device)
     states = torch.empty(steps + 1, rows, size, dtype=torch.float32, device=hidden.device)
-    configuration = FORWARD[padded(size)]
+    pinned = PINNED[padded(size)]
     forward_kernel[(tiles.number,)](
         hidden.contiguous(),
         fed.contiguous(),
@@ -114,7 +120,7 @@ def recurrence_triton(
         tiles.example,
         tiles.column,
         weight_ih.contiguous(),
-        weight_hh.transpose(1, 2).contiguous(),
+        _operand(weight_hh.transpose(1, 2)),
         bias_ih.contiguous(),
         bias_hh.contiguous(),
         weight_out.contiguous(),
@@ -127,7 +133,8 @@ def recurrence_triton(
         P=padded(size),
         R=BLOCK,
         PRECISION=_precision(weight_hh.dtype),
-        num_warps=configuration.warps,
+        num_warps=pinned.warps,
+        num_stages=pinned.stages,
     )
     return logits, states
 
@@ -179,19 +186,20 @@ def recurrence_triton_backward(
     tiles = _tiles(orders, active, batch)
     table = (tiles.order, tiles.start, tiles.count, tiles.example, tiles.column)
     incoming, labels, sequence = grad_logits.contiguous(), fed.contiguous(), orders.contiguous()
-    float32 = {"dtype": torch.float32, "device": hidden.device}
-    grad_gates = torch.empty(steps, rows, 4, size, **float32)
-    grad_hidden = torch.empty(batch, kept, size, **float32)
-    grad_fed = torch.zeros(batch, kept, steps, **float32)  # the last label of an order is fed to nothing
+    options: dict[str, Any] = {"dtype": torch.float32, "device": hidden.device}
+    grad_gates = torch.empty(steps, rows, 4, size, **options)
+    grad_hidden = torch.empty(batch, kept, size, **options)
+    grad_fed = torch.zeros(batch, kept, steps, **options)  # the last label of an order is fed to nothing
     shared: dict[str, Any] = {"H": size, "P": pad, "R": BLOCK, "PRECISION": _precision(weight_hh.dtype)}
+    shared |= {"num_warps": PINNED[pad].warps, "num_stages": PINNED[pad].stages}
     backward_kernel[(tiles.number,)](
         incoming,
         labels,
         sequence,
         *table,
         weight_ih.contiguous(),
-        weight_hh.contiguous(),
-        weight_hh.transpose(1, 2).contiguous(),
+        _operand(weight_hh),
+        _operand(weight_hh.transpose(1, 2)),
         bias_ih.contiguous(),
         bias_hh.contiguous(),
         weight_out.contiguous(),
@@ -201,12 +209,11 @@ def recurrence_triton_backward(
         grad_fed,
         steps,
         rows,
-        num_warps=BACKWARD[pad].warps,
         **shared,
     )
     shares = max(1, min(32, tiles.number // 8))
-    sum_weight = torch.empty(shares, steps, 4, pad, pad, **float32)
-    sum_vector = torch.empty(shares, steps, 4, 3, pad, **float32)
+    sum_weight = torch.empty(shares, steps, 4, pad, pad, **options)
+    sum_vector = torch.empty(shares, steps, 4, 3, pad, **options)
     weight_kernel[(steps, 4, shares)](
         incoming,
         labels,
@@ -221,14 +228,14 @@ def recurrence_triton_backward(
         -(-tiles.number // shares),
         steps,
         rows,
-        num_warps=WEIGHTS[pad].warps,
         **shared,
     )
     parameters = _parameter_gradients(sum_weight.sum(0), sum_vector.sum(0), size)
     inputs = (hidden, fed, weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out)
     found = (grad_hidden.sum(1), grad_fed.sum(1), *parameters)
-    grads = [value.to(tensor.dtype).reshape(tensor.shape) for value, tensor in zip(found, inputs, strict=True)]
-    return tuple(grads)  # type: ignore[return-value]
+    return Gradients._make(
+        value.to(tensor.dtype).reshape(tensor.shape) for value, tensor in zip(found, inputs, strict=True)
+    )
 
 
 def _parameter_gradients(matrices: Tensor, vectors: Tensor, size: int) -> tuple[Tensor, ...]:

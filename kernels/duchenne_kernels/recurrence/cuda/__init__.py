@@ -1,0 +1,1 @@
+"""The recurrence in CUDA C++: opt-in, built ahead of time by `python -m duchenne_kernels.build --cuda`."""
