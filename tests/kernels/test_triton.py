@@ -17,7 +17,7 @@ from duchenne_kernels import explain
 
 pytest.importorskip("triton", reason="triton isn't installed")
 
-from duchenne_kernels.recurrence.triton.tiles import active_orders, all_orders
+from duchenne_kernels.recurrence.tiled import active_orders, all_orders
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 interpreter = pytest.mark.skipif(not INTERPRETING, reason="run by test_in_the_interpreter, with TRITON_INTERPRET=1")

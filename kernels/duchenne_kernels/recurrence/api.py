@@ -13,11 +13,17 @@ from torch.nn import functional
 
 from duchenne_kernels.cells import CellWeights, GRUCells
 from duchenne_kernels.recurrence import inference, op, reference, validation
+from duchenne_kernels.recurrence.cuda import launch as cuda_launch
 from duchenne_kernels.recurrence.trie import cached_trie
-from duchenne_kernels.recurrence.triton import launch
+from duchenne_kernels.recurrence.triton import launch as triton_launch
 
 Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
 BACKENDS = ("reference", "cpu", "triton", "cuda")
+OPS = {
+    "cpu": op.recurrence_cpu,
+    "triton": triton_launch.recurrence_triton,
+    "cuda": cuda_launch.recurrence_cuda,
+}
 
 
 def order_logits(
@@ -194,10 +200,11 @@ def _refusal(backend: str, hidden: Tensor, cells: GRUCells, rows: int) -> str | 
     if backend == "cpu" and hidden.device.type != "cpu":
         return f"cpu: hidden is on {hidden.device}, not on the CPU"
     if backend == "triton":
-        reason = launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
+        reason = triton_launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
         return None if reason is None else f"triton: {reason}"
     if backend == "cuda":
-        return "cuda: not part of this build"
+        reason = cuda_launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
+        return None if reason is None else f"cuda: {reason}"
     return None
 
 
@@ -206,7 +213,7 @@ def _choose(backend: str, hidden: Tensor, cells: GRUCells, rows: int) -> str:
     if backend == "auto":
         fitting = [name for name in BACKENDS if _refusal(name, hidden, cells, rows) is None]
         # Triton's interpreter is for tests: it runs only when asked for by name.
-        return [name for name in fitting if name != "triton" or not launch.interpreting()][-1]
+        return [name for name in fitting if name != "triton" or not triton_launch.interpreting()][-1]
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be auto, {', '.join(BACKENDS)}, but got {backend!r}; choose one of them")
     refusal = _refusal(backend, hidden, cells, rows)
@@ -265,8 +272,7 @@ def _logits(
     state, weights = _computed_in(hidden, cells, chosen)
     if chosen == "reference":
         return reference.order_logits(state, fed, orders, active, weights)
-    run = op.recurrence_cpu if chosen == "cpu" else launch.recurrence_triton
-    logits: Tensor = run(state, fed.to(state.dtype), orders, active, *weights)[0]
+    logits: Tensor = OPS[chosen](state, fed.to(state.dtype), orders, active, *weights)[0]
     return logits.to(hidden.dtype)
 
 

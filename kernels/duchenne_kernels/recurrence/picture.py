@@ -1,4 +1,4 @@
-"""Draws the prefix trie of a few orders as text: `python -m duchenne_kernels.recurrence.picture 0123 0132 0213 1023`."""
+"""Draws the prefix trie of a few orders as text: `python -m duchenne_kernels.recurrence.picture 0123 0132 0213`."""
 
 from __future__ import annotations
 

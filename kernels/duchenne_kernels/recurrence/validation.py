@@ -17,6 +17,13 @@ MAX_ELEMENTS = 2**60
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
+def inspects_values(tensor: Tensor) -> bool:
+    """Whether a check may look at values: it would split a compiled graph and break the capture of a CUDA graph."""
+    if torch.compiler.is_compiling():
+        return False
+    return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
 def check_hidden(hidden: Tensor, cells: GRUCells) -> None:
     """Raises ValueError unless `hidden` is (B, H), of the cells' size, dtype and device."""
     if hidden.ndim != 2:
@@ -78,8 +85,8 @@ def check_labels(name: str, labels: Tensor, hidden: Tensor, num_tasks: int, mask
         raise ValueError(f"`{name}` must be on hidden's device {hidden.device}, but got {labels.device}; move it")
     if labels.is_complex():
         raise ValueError(f"`{name}` must be real, but got {labels.dtype}; convert it")
-    if torch.compiler.is_compiling():
-        return  # a check on values would split the compiled graph; eager calls have it
+    if not inspects_values(labels):
+        return
     values = labels.detach()
     wrong = ~((values >= 0) & (values <= 1))  # also true for NaN
     if mask is not None:
@@ -115,7 +122,7 @@ def check_active(active: Tensor, batch: int, num_orders: int, device: torch.devi
         raise ValueError(f"`active` must be int64, but got {active.dtype}; convert it with .long()")
     if active.device != device:
         raise ValueError(f"`active` must be on hidden's device {device}, but got {active.device}; move it")
-    if torch.compiler.is_compiling():
+    if not inspects_values(active):
         return
     low, high = (int(value) for value in active.aminmax())
     if low < 0 or high >= num_orders:

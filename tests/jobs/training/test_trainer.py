@@ -194,10 +194,10 @@ def test_a_row_of_a_table_goes_by_its_subject(trainer: Make, rows: Rows) -> None
         run(trainer("vmnc", data=broken_row(rows, float("nan"), row=30)), 1)
 
 
-@pytest.mark.parametrize("name", ["vmnc", "vmns"])
+@pytest.mark.parametrize("name", MODELS)
 def test_an_absurd_learning_rate_names_the_epoch_and_some_rows(name: str, trainer: Make) -> None:
     subject = trainer(name, training={"learning_rate": 1e30})
-    with pytest.raises(JobFailed, match=r"^epoch 1: .* 16 of the batch's 16 rows \(S.* and 8 more\); lower training"):
+    with pytest.raises(JobFailed, match=r"^epoch 1: .* not for \d+ of the batch's \d+ rows \(S.*\); lower training"):
         run(subject, 1)
 
 

@@ -42,7 +42,7 @@ struct DuchenneProblem {
   int64_t rows, steps, hidden, tiles;
   const float *initial, *fed;                                                 // (B, H), (B, T)
   const int64_t* orders;                                                      // (M, T)
-  const int32_t *tile_order, *tile_start, *tile_count, *example, *column;     // see tiles.py
+  const int32_t *tile_order, *tile_start, *tile_count, *example, *column;     // see tiled.py
   const float *weight_ih, *weight_hh, *weight_t, *bias_ih, *bias_hh, *weight_out, *bias_out;  // weight_t (T, H, 3H)
   float *logits, *states;                                                     // (N, T) by column, (T + 1, N, H)
   const float* grad_logits;                                                   // (N, T) by column

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duchenne_kernels.recurrence import tiled
 from duchenne_kernels.recurrence.cpu import Gradients
-from duchenne_kernels.recurrence.triton.tiles import Tiles, active_orders, all_orders
 
 MAX_HIDDEN = 64  # above it, a cell's matrix no longer fits into registers without spilling
 MIN_CAPABILITY = (8, 0)
@@ -34,6 +34,13 @@ class Configuration:
 PINNED = {16: Configuration(warps=4), 32: Configuration(warps=4), 64: Configuration(warps=8)}
 
 
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def installed() -> bool:
+    """Whether there is a Triton to import."""
+    return find_spec("triton") is not None
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def interpreting() -> bool:
     """Whether Triton runs kernels in its interpreter, on CPU tensors."""
     return os.environ.get("TRITON_INTERPRET") == "1"
@@ -47,16 +54,15 @@ def padded(hidden_size: int) -> int:
 def refusal(hidden: Tensor, dtype: torch.dtype, width: int, rows: int, steps: int) -> str | None:
     """Why the Triton kernels can't compute this, or None: `dtype` is the weights', `rows` is B x K."""
     device, hidden_size = hidden.device, hidden.shape[1]
-    if find_spec("triton") is None:
+    if not installed():
         return "triton isn't installed"
     if interpreting():
         if device.type != "cpu":
             return f"the interpreter takes CPU tensors, not {device}"
     elif device.type != "cuda":
         return f"hidden is on {device}, not on a GPU"
-    elif torch.cuda.get_device_capability(device) < MIN_CAPABILITY:
-        found = torch.cuda.get_device_capability(device)
-        return f"needs compute capability {MIN_CAPABILITY}, not {found}"
+    elif tiled.capability(device.index or 0) < MIN_CAPABILITY:
+        return f"needs compute capability {MIN_CAPABILITY}, not {tiled.capability(device.index or 0)}"
     if dtype not in (torch.float32, torch.bfloat16):
         return f"computes in float32 or bfloat16, not {dtype}"
     if hidden_size > MAX_HIDDEN:
@@ -66,12 +72,6 @@ def refusal(hidden: Tensor, dtype: torch.dtype, width: int, rows: int, steps: in
     if rows * steps >= INT32:
         return f"B x K x T = {rows * steps} is not below 2^31"
     return None
-
-
-def _tiles(orders: Tensor, active: Tensor | None, batch: int) -> Tiles:
-    if active is None:
-        return all_orders(batch, orders.shape[0], BLOCK, orders.device)
-    return active_orders(active, orders.shape[0], BLOCK)
 
 
 def _operand(weight: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def recurrence_triton(
     steps = orders.shape[1]
     kept = orders.shape[0] if active is None else active.shape[1]
     rows = batch * kept
-    tiles = _tiles(orders, active, batch)
+    tiles = tiled.cut(orders, active, batch, BLOCK)
     logits = torch.empty(batch, kept, steps, dtype=hidden.dtype, device=hidden.device)
     states = torch.empty(steps + 1, rows, size, dtype=torch.float32, device=hidden.device)
     pinned = PINNED[padded(size)]
@@ -139,27 +139,6 @@ def recurrence_triton(
     return logits, states
 
 
-@recurrence_triton.register_fake
-def _(
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-) -> tuple[Tensor, Tensor]:
-    batch, size = hidden.shape
-    kept = orders.shape[0] if active is None else active.shape[1]
-    steps = orders.shape[1]
-    logits = hidden.new_empty(batch, kept, steps)
-    return logits, hidden.new_empty(steps + 1, batch * kept, size, dtype=torch.float32)
-
-
 @torch.library.custom_op("duchenne_kernels::recurrence_triton_backward", mutates_args=())
 def recurrence_triton_backward(
     grad_logits: Tensor,
@@ -183,7 +162,7 @@ def recurrence_triton_backward(
     steps = orders.shape[1]
     kept = grad_logits.shape[1]
     rows, pad = batch * kept, padded(size)
-    tiles = _tiles(orders, active, batch)
+    tiles = tiled.cut(orders, active, batch, BLOCK)
     table = (tiles.order, tiles.start, tiles.count, tiles.example, tiles.column)
     incoming, labels, sequence = grad_logits.contiguous(), fed.contiguous(), orders.contiguous()
     options: dict[str, Any] = {"dtype": torch.float32, "device": hidden.device}
@@ -253,37 +232,4 @@ def _parameter_gradients(matrices: Tensor, vectors: Tensor, size: int) -> tuple[
     )
 
 
-@recurrence_triton_backward.register_fake
-def _(
-    grad_logits: Tensor,
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, ...]:
-    inputs = (hidden, fed, weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out)
-    return tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in inputs)
-
-
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, output[1])
-    ctx.mark_non_differentiable(output[1])
-
-
-def _backward(ctx: Any, grad_logits: Tensor, _grad_states: Tensor) -> tuple[Tensor | None, ...]:
-    *inputs, states = ctx.saved_tensors
-    grads = recurrence_triton_backward(grad_logits, *inputs, states)
-    return (*grads[:2], None, None, *grads[2:], None)
-
-
-recurrence_triton.register_autograd(_backward, setup_context=_setup_context)
-recurrence_triton.register_autocast("cuda", torch.float32)
-recurrence_triton_backward.register_autocast("cuda", torch.float32)
+tiled.register(recurrence_triton, recurrence_triton_backward)
