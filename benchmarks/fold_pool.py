@@ -3,13 +3,14 @@
     python benchmarks/fold_pool.py                 # 100 jobs, then the nested way, on this machine
     python benchmarks/fold_pool.py --trials 200    # does it stay flat, and how much memory does the driver hold?
 
-Both ways run in one process, one after the other, on the same embedded Ray. Prints the hardware, the commit and a line a
-figure; `--out FILE` also writes them down.
+Both ways run in one process, one after the other, on the same embedded Ray. Prints the hardware, the commit and a line
+a figure; `--out FILE` also writes them down.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -58,7 +59,9 @@ def nothing_sweep(trials: int) -> Sweep:
 
 
 @contextmanager
-def warm_pool(sweep: Sweep, store: RecordStore, home: Path, workers: int) -> Iterator[tuple[SweepContext, str, FoldPool]]:
+def warm_pool(
+    sweep: Sweep, store: RecordStore, home: Path, workers: int
+) -> Iterator[tuple[SweepContext, str, FoldPool]]:
     """A recorded sweep, its lock's token, and a pool whose workers have all asked for work."""
     record = store.create_sweep(
         NewSweep(
@@ -98,10 +101,12 @@ def measure_pool(trials: int, workers: int) -> dict[str, float]:
                 seconds = time.perf_counter() - started
             jobs = store.fold_jobs(context.sweep_id)
             ends = sorted(job.ended_at.timestamp() for job in jobs if job.ended_at is not None)
-            trial_ends = sorted(trial.ended_at.timestamp() for trial in store.trials(context.sweep_id) if trial.ended_at)
+            trial_ends = sorted(
+                trial.ended_at.timestamp() for trial in store.trials(context.sweep_id) if trial.ended_at
+            )
     if len(ends) != trials * FOLDS * INNER:
         sys.exit(f"refusing to report: {len(ends)} of {trials * FOLDS * INNER} jobs ended")
-    gaps = [later - earlier for earlier, later in zip(trial_ends, trial_ends[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(trial_ends)]
     part = max(1, min(50, len(gaps) // 4))
     return {
         "warm the pool, s": warm_seconds,
@@ -126,9 +131,7 @@ def nested_trainer(config: dict[str, object]) -> None:
 
     started = time.perf_counter()
     scaling = ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
-    TorchTrainer(
-        empty_loop, scaling_config=scaling, run_config=RunConfig(storage_path=str(config["storage"]))
-    ).fit()
+    TorchTrainer(empty_loop, scaling_config=scaling, run_config=RunConfig(storage_path=str(config["storage"]))).fit()
     tune.report({"seconds": time.perf_counter() - started})
 
 

@@ -246,7 +246,7 @@ def sequence_ceiling(shape: Shape, device: str) -> Callable[[], object]:
 
 def captured(call: Callable[[], object]) -> Callable[[], object]:
     """`call` recorded as a CUDA graph, without the launches' cost on the CPU."""
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):

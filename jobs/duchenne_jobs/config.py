@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -65,10 +65,10 @@ class OrdersConfig(Config):
         return self
 
 
-MODEL_NAMES = ("vmnc", "vmns", "mrnn", "monet")
 ModelName = Literal["vmnc", "vmns", "mrnn", "monet"]
 BaselineName = Literal["logistic_regression", "classifier_chain", "chain_ensemble"]
-BASELINE_NAMES = ("logistic_regression", "classifier_chain", "chain_ensemble")
+MODEL_NAMES: tuple[ModelName, ...] = get_args(ModelName)
+BASELINE_NAMES: tuple[BaselineName, ...] = get_args(BaselineName)
 
 
 class ModelConfig(Config):
@@ -155,10 +155,3 @@ class RunConfig(Config):
     model: ModelConfig = Field(default_factory=ModelConfig, description="The network.")
     loss: LossConfig = Field(default_factory=LossConfig, description="The training loss.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="The optimisation.")
-
-
-class Baseline(Config):
-    """A scikit-learn comparator (binary relevance, one chain, an ensemble of chains) on standardised features."""
-
-    name: BaselineName
-    chains: PositiveInt = 10

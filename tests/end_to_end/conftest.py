@@ -54,7 +54,12 @@ class CommandLine:
 
     def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.program, *arguments], capture_output=True, text=True, env=self.environment, timeout=timeout, check=False
+            [self.program, *arguments],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=timeout,
+            check=False,
         )
 
     def json(self, *arguments: str) -> Any:

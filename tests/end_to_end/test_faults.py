@@ -76,7 +76,11 @@ def test_a_killed_driver_resumes_and_nothing_on_record_runs_twice(duchenne: Any,
             assert attempt.ended_at is not None
         # Epochs of a job go on where they were: over its attempts each epoch was run and filed once.
         for job in store.fold_jobs(sweep_id, phase="search", state="succeeded"):
-            epochs = [key[6] for key in after if key[:2] == (job.key.trial, "search") and key[3:5] == (job.key.fold, job.key.inner)]
+            epochs = [
+                key[6]
+                for key in after
+                if key[:2] == (job.key.trial, "search") and key[3:5] == (job.key.fold, job.key.inner)
+            ]
             assert epochs == list(range(1, 61))
 
 
@@ -98,7 +102,9 @@ def test_a_killed_worker_costs_one_retry(duchenne: Any, toy: Path, tmp_path: Pat
 def test_rows_that_break_the_loss_fail_their_trial_with_a_message_and_the_sweep_goes_on(
     duchenne: Any, toy: Path, tmp_path: Path
 ) -> None:
-    text = toy.read_text().replace("training.learning_rate: {grid: [0.003, 0.01]}", "training.learning_rate: {grid: [0.003, 1.0e+30]}")
+    text = toy.read_text().replace(
+        "training.learning_rate: {grid: [0.003, 0.01]}", "training.learning_rate: {grid: [0.003, 1.0e+30]}"
+    )
     toy.write_text(text)
     done = duchenne.run("run", str(toy))
     assert done.returncode == 0, done.stderr
@@ -108,7 +114,9 @@ def test_rows_that_break_the_loss_fail_their_trial_with_a_message_and_the_sweep_
     failed = [trial for trial in shown["trials"] if trial["state"] == "failed"]
     assert len(failed) == 2, states
     for trial in failed:
-        assert re.match(rf"trial {trial['number']}, search of monet, fold \d, inner fold \d, seed 0: epoch \d+: ", trial["error"])
+        assert re.match(
+            rf"trial {trial['number']}, search of monet, fold \d, inner fold \d, seed 0: epoch \d+: ", trial["error"]
+        )
         assert "finite" in trial["error"]
         assert "learning_rate" in trial["error"]
         assert "row-" in trial["error"] or "predictions" in trial["error"]
@@ -208,7 +216,10 @@ def test_rows_with_nan_features_are_named(duchenne: Any, toy: Path, tmp_path: Pa
 def test_a_full_disk_ends_with_a_clear_line_and_loses_nothing(duchenne: Any, toy: Path) -> None:
     duchenne.home.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(duchenne.home)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(duchenne.home)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode != 0:
         pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.strip()}")

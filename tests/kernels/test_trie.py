@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from duchenne_kernels.recurrence.picture import draw_trie
 from duchenne_kernels.recurrence.trie import active_plan, build_trie, cached_plan
 
 order_sets = st.integers(1, 6).flatmap(lambda depth: st.lists(st.permutations(range(depth)), min_size=1, max_size=30))
@@ -84,3 +86,9 @@ def test_an_edited_order_set_is_checked_again() -> None:
     orders[2, 0] = orders[2, 1]
     with pytest.raises(ValueError, match="row 2"):
         cached_plan(orders)
+
+
+def test_the_picture_in_the_readme_is_the_command_s_output() -> None:
+    readme = (Path(__file__).parents[2] / "kernels" / "README.md").read_text(encoding="utf-8")
+    picture = draw_trie(torch.tensor([[0, 1, 2, 3], [0, 1, 3, 2], [0, 2, 1, 3], [1, 0, 2, 3], [1, 0, 3, 2]]))
+    assert f"```text\n{picture}\n```" in readme

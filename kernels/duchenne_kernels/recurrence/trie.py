@@ -10,12 +10,13 @@ Shapes: B batch, M orders, K active orders, C cells, N nodes (or rows) of a leve
 
 from __future__ import annotations
 
+import ctypes
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import accumulate
 from threading import Lock
 from weakref import ref
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,32 +67,33 @@ class Plan:
         return torch.empty_like(self.path).scatter_(-1, self.cells, self.path + starts)
 
 
-def _groups(cell: np.ndarray) -> tuple[tuple[int, int, int], ...]:
-    """Runs of equal values of a sorted array, as (value, begin, end)."""
-    begins = np.flatnonzero(np.diff(cell, prepend=-1))
-    ends = np.append(begins[1:], cell.size)
-    return tuple((int(cell[begin]), int(begin), int(end)) for begin, end in zip(begins, ends, strict=True))
+def _groups(cell: Tensor) -> tuple[tuple[int, int, int], ...]:
+    """Runs of equal values of a sorted tensor, as (value, begin, end)."""
+    values, counts = torch.unique_consecutive(cell, return_counts=True)
+    ends = counts.cumsum(0)
+    return tuple(zip(values.tolist(), (ends - counts).tolist(), ends.tolist(), strict=True))
 
 
 def build_trie(orders: Tensor) -> Trie:
     """The trie of `orders` (M, C), each row a permutation. O(M C log M)."""
-    array = orders.detach().cpu().numpy()
-    count, depth = array.shape
-    above = np.zeros(count, dtype=np.int64)  # node of each order in the level above
-    parents = 1
-    above_cell = np.full(1, -1, dtype=np.int64)
-    levels, path = [], np.empty((count, depth), dtype=np.int64)
+    orders = orders.detach().cpu()
+    count, depth = orders.shape
+    above = torch.zeros(count, dtype=torch.int64)  # node of each order in the level above
+    above_cell = torch.full((1,), -1)
+    levels, path = [], torch.empty_like(orders)
     for step in range(depth):
-        keys, nodes = np.unique(array[:, step] * parents + above, return_inverse=True)
-        cell, parent = np.divmod(keys, parents)
-        levels.append(_level(cell, parent, above_cell[parent]))
-        above, parents, above_cell = nodes.reshape(-1), keys.size, cell
+        parents = above_cell.numel()
+        keys, above = torch.unique(orders[:, step] * parents + above, return_inverse=True)
+        cell, parent = keys // parents, keys % parents
+        levels.append(Level(cell, parent, above_cell[parent], _groups(cell)))
+        above_cell = cell
         path[:, step] = above
-    return Trie(tuple(levels), torch.from_numpy(path))
+    return Trie(tuple(levels), path)
 
 
-def _level(cell: np.ndarray, parent: np.ndarray, fed: np.ndarray) -> Level:
-    return Level(torch.from_numpy(cell), torch.from_numpy(parent), torch.from_numpy(fed), _groups(cell))
+def _content(values: Tensor) -> bytes:
+    """The bytes of a contiguous CPU tensor."""
+    return ctypes.string_at(values.data_ptr(), values.numel() * values.element_size())
 
 
 class _Cache:
@@ -114,7 +116,7 @@ class _Cache:
             if known is not None and known[0]() is orders and known[1] == version >= 0:
                 return known[2]
         values = orders.detach().cpu().contiguous()
-        key = (tuple(values.shape), values.numpy().tobytes())
+        key = (tuple(values.shape), _content(values))
         with self._lock:
             entry = self._by_content.get(key)
         if entry is None:
@@ -161,12 +163,12 @@ def active_plan(orders: Tensor, active: Tensor) -> Plan:
     plans are kept: backward asks for the one that forward built.
     """
     trie = cached_trie(orders)
-    kept = active.detach().cpu().contiguous().numpy()
-    key = (id(trie), kept.shape, kept.tobytes())
+    kept = active.detach().cpu().contiguous()
+    key = (id(trie), tuple(kept.shape), _content(kept))
     with _active_lock:
         found = _active_plans.get(key)
     if found is None:
-        found = (trie, _active_plan(trie, orders, kept))  # holding the trie keeps its id from being given away
+        found = (trie, _active_plan(trie, orders.detach().cpu(), kept))  # holding the trie keeps its id in use
     with _active_lock:
         _active_plans[key] = found
         while len(_active_plans) > CACHED_SUBSETS:
@@ -174,24 +176,26 @@ def active_plan(orders: Tensor, active: Tensor) -> Plan:
     return found[1]
 
 
-def _active_plan(trie: Trie, orders: Tensor, examples_kept: np.ndarray) -> Plan:
-    batch, kept = examples_kept.shape
-    paths = trie.path.numpy()[examples_kept]  # (B, K, C)
-    example_of = np.repeat(np.arange(batch), kept)
+def _active_plan(trie: Trie, orders: Tensor, active: Tensor) -> Plan:
+    batch, kept = active.shape
+    paths = trie.path[active]  # (B, K, C)
+    example_of = torch.arange(batch).repeat_interleave(kept)
     levels, examples = [], []
-    path = np.empty_like(paths)
+    path = torch.empty_like(paths)
+    above = example_of  # row above of each (example, order)
     for step, level in enumerate(trie.levels):
-        nodes = paths[:, :, step].reshape(-1)
-        keys, first, rows = np.unique(nodes * batch + example_of, return_index=True, return_inverse=True)
-        path[:, :, step] = rows.reshape(batch, kept)
-        node, example = np.divmod(keys, batch)
-        parent = example if step == 0 else path[:, :, step - 1].reshape(-1)[first]
-        levels.append(_level(level.cell.numpy()[node], parent, level.fed.numpy()[node]))
-        examples.append(torch.from_numpy(example))
+        keys, rows = torch.unique(paths[:, :, step].flatten() * batch + example_of, return_inverse=True)
+        node, example = keys // batch, keys % batch
+        # Orders that meet in a row come from one row above: whichever is written last, it is the same.
+        parent = torch.empty_like(keys).scatter_(0, rows, above)
+        cell = level.cell[node]
+        levels.append(Level(cell, parent, level.fed[node], _groups(cell)))
+        examples.append(example)
+        path[:, :, step] = rows.view(batch, kept)
+        above = rows
     offsets = _offsets([level.cell.numel() for level in levels])
-    cells = orders.detach().cpu()[torch.from_numpy(examples_kept)]
-    return Plan(tuple(levels), tuple(examples), torch.from_numpy(path), cells, offsets)
+    return Plan(tuple(levels), tuple(examples), path, orders[active], offsets)
 
 
 def _offsets(sizes: list[int]) -> tuple[int, ...]:
-    return tuple(int(value) for value in np.cumsum([0, *sizes]))
+    return tuple(accumulate(sizes, initial=0))

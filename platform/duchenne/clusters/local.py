@@ -43,7 +43,7 @@ class Machine:
         return cls(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
 
     def workers(self, cpus: float, gpus: float) -> int:
-        """How many workers of that size fit; at least one, which may then share a core.
+        """How many workers of that size fit; at least one, which may then share cores.
 
         Raises:
             TooSmall: a worker needs GPUs that this machine has not.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from duchenne.clusters.local import Machine, TooSmall
 from duchenne.spec import Sweep
 from duchenne_jobs.config import MODEL_NAMES
 from duchenne_jobs.data import Dataset, DatasetError, materialise, open_dataset
@@ -36,8 +37,16 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
 
     Raises:
         duchenne_jobs.data.DatasetError: no dataset there, a shard that differs from its checksum, no features.
+        duchenne.clusters.local.TooSmall: a worker is more than this machine has.
         duchenne_jobs.data.FoldError: its subjects can't be split as the sweep says.
     """
+    workers_per_fold = sweep.folds.workers_per_fold
+    if workers_per_fold > 1:
+        raise TooSmall(
+            f"folds.workers_per_fold: a fold job is trained on one worker here, but got {workers_per_fold}; "
+            "set it to 1: more folds then run side by side"
+        )
+    Machine.here().workers(sweep.folds.resources.cpu, sweep.folds.resources.gpu)
     dataset = open_dataset(_absolute(materialise(sweep.data.uri, home)))
     dataset.verify(progress)
     _require_columns(dataset)

@@ -222,7 +222,7 @@ class JobQueue:
             return False
         granted.epoch = epoch
         self._filing.result(granted.waiting.job.key, epoch, metrics)
-        return await self.renew(lease)
+        return bool(await self.renew(lease))
 
     @_ends_sweep_without_records
     async def finished(self, lease: int, result: SegmentResult) -> None:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duchenne.spec import Sweep, with_model
-from duchenne_jobs.config import MODEL_NAMES, ModelName, RunConfig
+from duchenne_jobs.config import MODEL_NAMES, RunConfig
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey
-
-NETWORK_NAMES: tuple[ModelName, ...] = MODEL_NAMES
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def neural_comparator_jobs(context: SweepContext, selected: Sequence[tuple[int, 
     """The network comparators: the selected encoder, loss and training, only the model exchanged."""
     return [
         context.job(JobKey(None, "evaluation", name, fold, None, seed), with_model(config, name))
-        for name in NETWORK_NAMES
+        for name in MODEL_NAMES
         if name in context.sweep.comparators
         for fold, (_, config) in enumerate(selected)
         for seed in context.sweep.seeds

@@ -57,7 +57,15 @@ def file_faults(sweep: Sweep) -> list[Fault]:
 
 def notes(sweep: Sweep) -> list[str]:
     """What a reader should know of a valid sweep: data that is not there yet, limits that never bind. One line each."""
-    return [*_data_notes(sweep.data), *_budget_notes(sweep)]
+    return [*_data_notes(sweep.data), *_budget_notes(sweep), *_engine_notes(sweep)]
+
+
+def _engine_notes(sweep: Sweep) -> Iterator[str]:
+    workers = sweep.folds.workers_per_fold
+    if workers > 1:
+        yield f"folds.workers_per_fold: `duchenne run` trains a fold on one worker and refuses {workers}"
+    if sweep.cluster != "local":
+        yield f"cluster: `duchenne run` runs on this machine, whatever {sweep.cluster} is"
 
 
 def _fold_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:

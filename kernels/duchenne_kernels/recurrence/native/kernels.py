@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from itertools import accumulate
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -53,21 +53,24 @@ def _flatten(plan: Plan, batch: int) -> FlatPlan:
     above = [1 if plan.examples is None else batch, *[level.cell.numel() for level in plan.levels[:-1]]]
     starts, children = [], []
     for level, count in zip(plan.levels, above, strict=True):
-        parent = level.parent.numpy()
-        children.append(np.argsort(parent, kind="stable"))
-        starts.append(np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=count))]))
-    groups = [list(group) for level in plan.levels for group in level.groups]
+        children.append(level.parent.argsort(stable=True))
+        starts.append(functional.pad(level.parent.bincount(minlength=count).cumsum(0), (1, 0)))
+    groups = [group for level in plan.levels for group in level.groups]
     return FlatPlan(
         offsets=torch.tensor(plan.offsets),
         parent=torch.cat([level.parent for level in plan.levels]),
         fed=torch.cat([level.fed for level in plan.levels]),
         example=None if plan.examples is None else torch.cat(plan.examples),
-        group_offsets=torch.tensor(np.cumsum([0, *[len(level.groups) for level in plan.levels]])),
+        group_offsets=_running([len(level.groups) for level in plan.levels]),
         groups=torch.tensor(groups),
-        start_offsets=torch.tensor(np.cumsum([0, *[start.size for start in starts[:-1]]])),
-        child_start=torch.from_numpy(np.concatenate(starts).astype(np.int64)),
-        child_row=torch.from_numpy(np.concatenate(children).astype(np.int64)),
+        start_offsets=_running([start.numel() for start in starts])[:-1].contiguous(),
+        child_start=torch.cat(starts),
+        child_row=torch.cat(children),
     )
+
+
+def _running(sizes: list[int]) -> Tensor:
+    return torch.tensor(list(accumulate(sizes, initial=0)))
 
 
 def refusal(dtype: torch.dtype, num_cells: int, hidden_size: int) -> str | None:
