@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from duchenne_jobs.data.errors import DatasetError
+from duchenne_jobs.data.yeast import YEAST_LABELS, YEAST_ROWS
 
 _DEFAULTS: dict[str, dict[str, int]] = {"yeast": {}, "toy": {"count": 1000, "tasks": 5, "seed": 0}}
-YEAST_ROWS, YEAST_FEATURES, YEAST_LABELS = 2417, 103, 14
 _LOWEST = {"count": 1, "tasks": 1, "seed": 0}
 _HIGHEST = {"count": 10**6, "tasks": 24, "seed": 2**63 - 1}
 

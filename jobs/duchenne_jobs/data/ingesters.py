@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from duchenne_jobs.data.builtin import YEAST_FEATURES, YEAST_LABELS, YEAST_ROWS
 from duchenne_jobs.data.dataset import Dataset, Progress, open_dataset
 from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.data.manifest import MANIFEST_NAME, Description
@@ -27,6 +26,7 @@ from duchenne_jobs.data.staging import staging_folder
 from duchenne_jobs.data.storage import Location, locate
 from duchenne_jobs.data.toy import toy_dataset
 from duchenne_jobs.data.writer import DatasetWriter
+from duchenne_jobs.data.yeast import YEAST_FEATURES, YEAST_LABELS, YEAST_ROWS
 
 _CHUNK_ROWS = 4096
 

@@ -27,11 +27,10 @@ def sample_orders(hidden: Tensor, orders: Tensor, weights: CellWeights, uniforms
     fed = hidden.new_zeros(count * batch, width)
     probabilities = hidden.new_empty(count, batch, uniforms.shape[2])
     draws = uniforms.transpose(0, 1)  # (R, B, T)
+    sequence = orders.cpu()  # one copy from a GPU instead of a wait at every step
     for step in range(orders.shape[1]):
-        for cell in range(weights.slots.shape[0]):
-            chosen = (orders[:, step] == cell).nonzero().flatten()
-            if chosen.numel() == 0:
-                continue
+        for cell in sequence[:, step].unique().tolist():
+            chosen = (sequence[:, step] == cell).nonzero().flatten().to(hidden.device)
             rows = (chosen.unsqueeze(1) * batch + torch.arange(batch, device=chosen.device)).flatten()
             state, probability = _step(states[rows], fed[rows], weights, cell)
             tasks = weights.slots[cell][weights.slots[cell] >= 0]
