@@ -25,46 +25,62 @@ UNITS = ("usd", "gpu_hours", "wall_seconds")
 
 def show(part: RenderableType) -> None:
     """Print to stdout, as wide as the terminal or, into a file, as wide as it needs."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=FILE_WIDTH)
+    screen = console()
     title, caption = (part.title, part.caption) if isinstance(part, Table) else (None, None)
     if isinstance(part, Table):
         # Rich folds a title to the width of its table, which may be narrow.
         part.title = part.caption = None
     for text, style in ((title, "bold"), (part, None), (caption, "dim")):
         if text is not None:
-            console.print(text, style=style)
+            screen.print(text, style=style)
 
 
-def leaderboard_table(board: str, rows: Sequence[BoardRow], highlight: str | None = None) -> Table:
-    """The ranking; entries of the sweep `highlight` stand out."""
+def console() -> Console:
+    """Stdout: as wide as the terminal or, into a file, as wide as a table needs."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=FILE_WIDTH)
+
+
+def leaderboard_table(
+    board: str, rows: Sequence[BoardRow], highlight: str | None = None, width: int | None = None
+) -> Table:
+    """The ranking; entries of the sweep `highlight` stand out. A narrow terminal loses columns, never letters."""
     table = _table(
         f"leaderboard {board}",
         caption="F1 macro at threshold 0.5, mean over folds and seeds, with 95 % "
         "bootstrap intervals over subjects; ranks that overlap can't be told apart",
     )
-    for name in ("rank", "method", "F1 macro", "95 % interval", "F1 micro", "subset", "log-loss", "AUC", "verified"):
-        table.add_column(name, no_wrap=name != "method")
-    for name in ("trials", "cost", "sweep"):
-        table.add_column(name, justify="right" if name != "sweep" else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            _ranks(row.rank_low, row.rank_high),
-            row.label,
-            number(row.f1_mean),
-            f"{number(row.ci_low)} to {number(row.ci_high)}" if row.ci_low is not None else "-",
-            number(row.f1_micro),
-            number(row.subset_accuracy),
-            number(row.log_loss),
-            number(row.auc),
-            row.verified + (f" ({row.note})" if row.note else ""),
-            "-" if row.trials is None else str(row.trials),
-            _usd(row.cost_usd),
-            row.sweep,
-            style="bold" if highlight is not None and row.sweep == highlight else None,
-        )
+    columns = {
+        "rank": [_ranks(row.rank_low, row.rank_high) for row in rows],
+        "method": [row.label for row in rows],
+        "F1 macro": [number(row.f1_mean) for row in rows],
+        "95 % interval": [_interval(row.ci_low, row.ci_high) for row in rows],
+        "F1 micro": [number(row.f1_micro) for row in rows],
+        "subset": [number(row.subset_accuracy) for row in rows],
+        "log-loss": [number(row.log_loss) for row in rows],
+        "AUC": [number(row.auc) for row in rows],
+        "verified": [row.verified + (f" ({row.note})" if row.note else "") for row in rows],
+        "trials": ["-" if row.trials is None else str(row.trials) for row in rows],
+        "cost": [_usd(row.cost_usd) for row in rows],
+        "sweep": [row.sweep for row in rows],
+    }
+    for dispensable in ("AUC", "cost", "trials", "subset", "F1 micro", "log-loss", "sweep"):
+        if _width(columns) > (width or console().width):
+            del columns[dispensable]
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("trials", "cost") else "left", no_wrap=name != "verified")
+    for row, cells in zip(rows, zip(*columns.values(), strict=True), strict=True):
+        table.add_row(*cells, style="bold" if highlight is not None and row.sweep == highlight else None)
     return table
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    """Characters that the columns take, with two between them."""
+    return sum(2 + max(map(len, [name, *cells])) for name, cells in columns.items()) - 2
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
 def sweeps_table(summaries: Sequence[SweepSummary]) -> Table:
