@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -232,3 +234,38 @@ def test_a_full_disk_ends_with_a_clear_line_and_loses_nothing(duchenne: Any, toy
         assert "no space left" in words or "full" in words
     finally:
         subprocess.run(["umount", "--lazy", str(duchenne.home)], check=False)
+
+
+def test_a_locked_database_ends_with_a_clear_line_and_loses_nothing(duchenne: Any, toy: Path, tmp_path: Path) -> None:
+    toy.write_text(toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000")))
+    log = tmp_path / "run.log"
+    driver = duchenne.start("run", str(toy), log=log)
+    sweep_id = id_in(log)
+    with open_home(duchenne.home) as store:
+        wait_for(lambda: store.results(sweep_id))
+    intruder = sqlite3.connect(duchenne.home / "records.sqlite", isolation_level=None)
+    intruder.execute("BEGIN IMMEDIATE")
+    before = intruder.execute("SELECT count(*) FROM result").fetchone()[0]
+    try:
+        assert driver.wait(timeout=200) == 1
+    finally:
+        intruder.execute("ROLLBACK")
+        intruder.close()
+    text = log.read_text()
+    assert "Traceback" not in text
+    last = [line for line in text.splitlines() if line.startswith("error: ")][-1]
+    assert "locked" in last or "busy" in last
+    assert str(duchenne.home / "records.sqlite") in last
+    assert len(duchenne.json("results", sweep_id)) == before
+
+
+def test_a_sweep_runs_from_a_plain_script(duchenne: Any, toy: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import duchenne\n"
+        f"end = duchenne.run({str(toy)!r}, home={str(duchenne.home)!r}, progress=False)\n"
+        "print(end.state, end.board, len(duchenne.results(end.id, home=" + repr(str(duchenne.home)) + ")) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "succeeded toy True"

@@ -67,7 +67,7 @@ class Database:
     """
 
     def __init__(
-        self, url: str | Path, *, busy_timeout: float = 30.0, clock: Callable[[], datetime] | None = None
+        self, url: str | Path, *, busy_timeout: float = 10.0, clock: Callable[[], datetime] | None = None
     ) -> None:
         self.url = parse_url(url)
         self.busy_timeout = busy_timeout

@@ -63,7 +63,7 @@ class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryReco
 
 
 def open_store(
-    url: str | Path, *, busy_timeout: float = 30.0, clock: Callable[[], datetime] | None = None
+    url: str | Path, *, busy_timeout: float = 10.0, clock: Callable[[], datetime] | None = None
 ) -> RecordStore:
     """Open the records, and bring their tables to this version first.
 
@@ -85,6 +85,6 @@ def open_store(
     return RecordStore(database)
 
 
-def open_home(home: str | Path, *, busy_timeout: float = 30.0) -> RecordStore:
+def open_home(home: str | Path, *, busy_timeout: float = 10.0) -> RecordStore:
     """Open `HOME/records.sqlite`, made on the first use."""
     return open_store(Path(home) / SQLITE_NAME, busy_timeout=busy_timeout)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from duchenne.plan.counting import count_trials
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 NEVER = 1_000_000_000
 TRIAL_CPUS = 0.001  # a trial only waits; Tune refuses a trial that holds nothing
+
+
+class SearchBroken(Exception):  # noqa: N818 - reads as the fact it states
+    """Tune ended because something beside it did, such as the records; the message is one line."""
 
 
 class _TrialRecorder(DriverOnly, tune.Callback):  # type: ignore[misc]
@@ -126,7 +131,11 @@ def run_search(context: SweepContext, store: RecordStore, token: str, pool: Fold
         ),
     )
     with _quiet():
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:
+            # Tune passes on what a callback raised as the text of a traceback: its last line says what happened.
+            raise SearchBroken(str(error).strip().splitlines()[-1]) from error
 
 
 @contextmanager
