@@ -14,36 +14,22 @@ import torch
 LOGGER = logging.getLogger("duchenne.training")
 
 
-def encode_state(state: dict[str, Any]) -> bytes:
-    """`state` (tensors, numbers, containers) as the bytes of a `torch.save` file, which later steps don't touch."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def write_checkpoint(path: Path, encoded: bytes) -> None:
-    """Write what `encode_state` gave, so that a reader sees the old file or the new one, never half.
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, containers) so that a reader sees the old file or the new one, never half.
 
     Raises:
         OSError: the disk is full or the folder can't be written; the old checkpoint stands.
     """
+    # Not torch.save(state, path): on a full disk that raises a RuntimeError with the errno lost.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        # Not torch.save(state, beside): on a full disk that raises a RuntimeError with the errno lost.
-        beside.write_bytes(encoded)
+        beside.write_bytes(buffer.getbuffer())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
-
-
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """`write_checkpoint` of a state as it is now.
-
-    Raises:
-        OSError: as `write_checkpoint`.
-    """
-    write_checkpoint(path, encode_state(state))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

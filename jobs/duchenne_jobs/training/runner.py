@@ -18,8 +18,8 @@ from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.data import Dataset, open_dataset
 from duchenne_jobs.evaluation import Predictions, write_predictions
 from duchenne_jobs.models.baselines import predict_baseline
-from duchenne_jobs.training.checkpoint import encode_state, load_checkpoint, write_checkpoint
-from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, JobStopped, SegmentResult
+from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
+from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult
 from duchenne_jobs.training.split import Split, load_split
 from duchenne_jobs.training.trainer import Trainer, soft_order_of
 
@@ -34,62 +34,65 @@ class FoldJobRunner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dataset = lru_cache(maxsize=WARM_DATASETS)(open_dataset)
         self._splits = lru_cache(maxsize=WARM_SPLITS)(self._load_split)
-        self._warm: tuple[FoldJob, Trainer] | None = None
+        self._warm: tuple[FoldJob, Trainer, dict[str, float]] | None = None
 
     def run(self, job: FoldJob, until_epoch: int, context: JobContext) -> SegmentResult:
         """Take the job from its checkpoint to `until_epoch`.
 
         Raises:
-            JobStopped: the scheduler ended it; what was done is saved.
+            JobStopped: the scheduler ended it; every whole epoch is saved.
             JobFailed: it can't succeed.
         """
         split = self._split_of(job)
         if job.key.method in BASELINE_NAMES:
             return self._run_baseline(job, split, context)
-        trainer = self._trainer(job, split)
+        trainer, metrics, is_warm = self._trainer(job, split)
         self._warm = None  # while an epoch runs, the network holds half of it
-        progress = _Progress(job, trainer)
-        sealed = job.key.phase == "evaluation"
-        metrics: dict[str, float] = {}
-        try:
-            while trainer.epoch < until_epoch:
-                metrics = {"train_loss": trainer.run_epoch(context.tick)}
-                if not sealed:
-                    metrics |= self._predict(trainer, split).metrics()
-                progress.remember()
-                if not (sealed and trainer.epoch >= job.epochs):  # that epoch's numbers come with the predictions
-                    context.report(trainer.epoch, metrics)
-        except JobStopped:
-            progress.save()
-            raise
-        done = trainer.epoch >= job.epochs
-        if sealed and done:
+        if metrics and not is_warm:
+            # Saved, and perhaps lost before it was recorded: a second report changes nothing.
+            context.report(trainer.epoch, metrics)
+        soft_orders = _SoftOrders(job, trainer.epoch)
+        while trainer.epoch < until_epoch:
+            metrics = {"train_loss": trainer.run_epoch(context.tick)}
+            if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
+                break  # a sealed fold is predicted once, and that epoch's numbers come with the predictions
+            if job.key.phase == "search":
+                metrics |= self._predict(trainer, split).metrics()
+            self._save(job, trainer, metrics, soft_orders)
+            context.report(trainer.epoch, metrics)
+        if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
             predictions = self._predict(trainer, split)
-            progress.save()
+            self._save(job, trainer, {}, soft_orders)
             return self._write(job, trainer.epoch, predictions, metrics)
-        progress.save()
-        self._warm = None if done else (job, trainer)
-        if not metrics and not sealed:
-            # Saved, then lost before it was recorded: no epoch is left to run, so score the last one again.
-            metrics = self._predict(trainer, split).metrics()
+        if trainer.epoch < job.epochs:
+            self._warm = (job, trainer, metrics)
         return SegmentResult(trainer.epoch, metrics)
 
-    def _trainer(self, job: FoldJob, split: Split) -> Trainer:
-        """The job's trainer at its last checkpoint: the warm one if it is this job's and not behind the file."""
+    def _save(self, job: FoldJob, trainer: Trainer, metrics: dict[str, float], soft_orders: _SoftOrders) -> None:
+        """Keep an epoch before it is reported: what is on record never runs again, whatever is killed."""
+        soft_orders.save(trainer)
+        save_checkpoint(checkpoint_path(job), trainer.state() | {"metrics": metrics})
+
+    def _trainer(self, job: FoldJob, split: Split) -> tuple[Trainer, dict[str, float], bool]:
+        """The job's trainer at its last checkpoint, the metrics saved with it, and whether it is the warm one.
+
+        The warm trainer serves if it is this job's and not behind the file.
+        """
         path = checkpoint_path(job)
         state = load_checkpoint(path)
         if self._warm is not None and self._warm[0] == job and state and self._warm[1].epoch == state["epoch"]:
-            return self._warm[1]
+            return self._warm[1], self._warm[2], True
         trainer = Trainer(job.config, split.train, job.key.seed, self.device)
-        if state is not None:
-            try:
-                trainer.restore(state)
-            except (KeyError, TypeError, ValueError, RuntimeError) as error:
-                raise JobFailed(
-                    f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
-                    "file to train this job from its first epoch"
-                ) from error
-        return trainer
+        if state is None:
+            return trainer, {}, False
+        try:
+            trainer.restore(state)
+            return trainer, dict(state["metrics"]), False
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise JobFailed(
+                f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
+                "file to train this job from its first epoch"
+            ) from error
 
     def _run_baseline(self, job: FoldJob, split: Split, context: JobContext) -> SegmentResult:
         context.tick()
@@ -167,28 +170,24 @@ def soft_orders_path(job: FoldJob) -> Path:
     return Path(job.folder) / "soft_orders" / f"{job.key.slug}.jsonl"
 
 
-class _Progress:
-    """What a segment keeps at the end of each epoch, so that a stop in the middle of the next loses only that one."""
+class _SoftOrders:
+    """The soft order matrices of an evaluation, epoch by epoch, for the figures.
 
-    def __init__(self, job: FoldJob, trainer: Trainer) -> None:
+    Args:
+        start: epochs done before this segment; lines of a run that went further and was lost give way.
+    """
+
+    def __init__(self, job: FoldJob, start: int) -> None:
         self._job = job
-        self._trainer = trainer
-        self._start = trainer.epoch
-        self._encoded = encode_state(trainer.state())
-        self._soft_orders: dict[int, list[list[float]]] = {}
+        self._start = start
+        self._matrices: dict[int, list[list[float]]] = {}
 
-    def remember(self) -> None:
-        """Take the trainer's state, at the end of an epoch."""
-        self._encoded = encode_state(self._trainer.state())
-        matrix = soft_order_of(self._trainer.network)
+    def save(self, trainer: Trainer) -> None:
+        """Add the matrix of the epoch just done. Written again, it changes nothing."""
+        matrix = soft_order_of(trainer.network) if self._job.key.phase == "evaluation" else None
         if matrix is not None:
-            self._soft_orders[self._trainer.epoch] = matrix
-
-    def save(self) -> None:
-        """Put what was remembered last on disk. The soft orders go first: written again, they change nothing."""
-        if self._soft_orders and self._job.key.phase == "evaluation":
-            _write_soft_orders(soft_orders_path(self._job), self._start, self._soft_orders)
-        write_checkpoint(checkpoint_path(self._job), self._encoded)
+            self._matrices[trainer.epoch] = matrix
+            _write_soft_orders(soft_orders_path(self._job), self._start, self._matrices)
 
 
 def _write_soft_orders(path: Path, start: int, soft_orders: dict[int, list[list[float]]]) -> None:

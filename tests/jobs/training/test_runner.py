@@ -92,7 +92,8 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_that_epoch_alone(worker: str, jo
         runner.run(stopped, 4, second)
     assert epoch_on_disk(stopped) == 2
     result = (runner if worker == "same" else FoldJobRunner()).run(stopped, 4, resumed)
-    assert resumed.reports == {3: whole.reports[3]}  # the last epoch's numbers come with the result
+    # The epoch that was saved is reported once more; the last one's numbers come with the result.
+    assert resumed.reports == {2: whole.reports[2], 3: whole.reports[3]}
     assert result == replace(expected, predictions=result.predictions)
     assert bytes_of(result) == bytes_of(expected)
     assert (
@@ -101,10 +102,10 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_that_epoch_alone(worker: str, jo
     assert soft_orders(stopped) == soft_orders(job(phase="evaluation", folder="whole"))
 
 
-def test_a_stop_before_the_first_step_saves_a_start(job: MakeJob, scheduler: Any) -> None:
+def test_a_stop_before_the_first_step_leaves_nothing(job: MakeJob, scheduler: Any) -> None:
     with pytest.raises(JobStopped):
         FoldJobRunner().run(job(), 4, scheduler(stop_at_tick=1))
-    assert epoch_on_disk(job()) == 0
+    assert not checkpoint_path(job()).exists()
 
 
 def test_a_stop_at_a_report_keeps_that_epoch(job: MakeJob, scheduler: Any) -> None:
@@ -113,7 +114,7 @@ def test_a_stop_at_a_report_keeps_that_epoch(job: MakeJob, scheduler: Any) -> No
         runner.run(job(), 4, first)
     assert epoch_on_disk(job()) == 2
     runner.run(job(), 4, second)
-    assert list(second.reports) == [3, 4]
+    assert list(second.reports) == [2, 3, 4]
     FoldJobRunner().run(job(folder="whole"), 4, whole)
     assert first.reports | second.reports == whole.reports
 
@@ -132,16 +133,33 @@ def test_an_unforeseen_error_saves_nothing_and_the_job_can_be_tried_again(job: M
     assert epoch_on_disk(job()) == 1
     runner.run(job(), 4, again)
     FoldJobRunner().run(job(folder="whole"), 4, whole)
-    assert again.reports == {epoch: whole.reports[epoch] for epoch in (2, 3, 4)}
+    assert again.reports == {epoch: whole.reports[epoch] for epoch in (1, 2, 3, 4)}
 
 
-def test_a_segment_saved_but_never_recorded_is_scored_again(job: MakeJob, scheduler: Any) -> None:
+def test_an_epoch_saved_but_never_recorded_is_reported_again_and_not_run_again(job: MakeJob, scheduler: Any) -> None:
     done, nothing = scheduler(), scheduler()
     first = FoldJobRunner().run(job(), 2, done)
     again = FoldJobRunner().run(job(), 2, nothing)
     assert nothing.ticks == 0
     assert again.epoch == 2
-    assert again.metrics == {name: value for name, value in first.metrics.items() if name != "train_loss"}
+    assert again.metrics == first.metrics
+    assert nothing.reports == {2: first.metrics}
+
+
+def test_an_epoch_on_record_never_runs_again_after_a_kill_in_mid_segment(job: MakeJob, scheduler: Any) -> None:
+    class Killed(scheduler):  # type: ignore[misc]
+        def report(self, epoch: int, metrics: dict[str, float]) -> None:
+            super().report(epoch, metrics)
+            if epoch == 2:
+                raise SystemExit  # what comes after is as lost as after SIGKILL: nothing catches it
+
+    killed, resumed, whole = Killed(), scheduler(), scheduler()
+    with pytest.raises(SystemExit):
+        FoldJobRunner().run(job(), 4, killed)
+    FoldJobRunner().run(job(), 4, resumed)
+    FoldJobRunner().run(job(folder="whole"), 4, whole)
+    assert resumed.ticks == 2 * INNER_STEPS_PER_EPOCH
+    assert killed.reports | resumed.reports == whole.reports
 
 
 def test_evaluation_writes_predictions_once_after_the_last_epoch(job: MakeJob, scheduler: Any, toy: Dataset) -> None:
@@ -261,7 +279,7 @@ def test_a_held_out_row_that_is_no_number_fails_the_job_by_name(
     subject = job(name, phase="evaluation", dataset=rewritten("spoilt", spoil(row, float("nan"))))
     with pytest.raises(JobFailed, match=rf"^epoch 4: predictions .* not for 1 of 20 held-out rows \({row}\); lower"):
         FoldJobRunner().run(subject, 4, scheduler())
-    assert not checkpoint_path(subject).exists()
+    assert epoch_on_disk(subject) == 3  # the epoch that diverged is not kept
 
 
 def test_a_diverging_job_names_its_epoch_and_saves_nothing(job: MakeJob, scheduler: Any) -> None:

@@ -4,6 +4,9 @@
 // cell's packed weights, and applies the gates while the block is in the L1 cache. Backward recomputes the gates and adds
 // weight gradients into a buffer of the thread, so that results depend on the number of threads but not on timing.
 //
+// Where rows hold many examples, each thread takes some of the examples through all levels and waits for nobody: on a
+// busy machine, a wait at every level costs a time slice of the scheduler each. Otherwise threads share a level's blocks.
+//
 // Letters: B batch, C cells, H hidden, P H padded to whole vectors, W label slots, N rows of a level, S examples a row.
 // Columns of a block's gates, each P wide: reset, update, hidden part of the candidate, input part of the candidate.
 
@@ -187,9 +190,24 @@ void pack_cell(const Problem& p, const Layout& at, int64_t cell) {
   }
 }
 
-// One block: rows [begin, begin + rows) of a level, counted in (row, example) pairs, all of one cell.
+// One block: (row, example) pairs [begin, begin + rows) of a level, all of one cell, counted over the examples
+// [first, first + width) of each row.
 struct Block {
-  int64_t level, cell, begin, rows;
+  int64_t level, cell, begin, rows, first, width;
+  int64_t node(int64_t i) const { return (begin + i) / width; }
+  int64_t lane(int64_t i) const { return first + (begin + i) % width; }
+};
+
+// A thread's share of the work: some examples of every row, or (all of them) some blocks of every level.
+struct Share {
+  int64_t thread, threads, first, width;
+  bool by_example;
+  Share(const Problem& p, int64_t thread, int64_t threads)
+      : thread(thread), threads(threads), first(0), width(p.per_row), by_example(p.per_row >= threads) {
+    if (!by_example) return;
+    first = p.per_row * thread / threads;
+    width = p.per_row * (thread + 1) / threads - first;
+  }
 };
 
 // What a thread keeps on hand for its current block.
@@ -211,7 +229,7 @@ void load_block(const Problem& p, const Layout& at, const Block& block, const Sc
   const float* packed = p.packed + block.cell * at.size;
   const float* above = block.level ? p.states + p.offsets[block.level - 1] * S * P : p.initial;
   for (int64_t i = 0; i < block.rows; ++i) {
-    const int64_t node = (block.begin + i) / S, lane = (block.begin + i) % S, row = p.offsets[block.level] + node;
+    const int64_t lane = block.lane(i), row = p.offsets[block.level] + block.node(i);
     std::memcpy(s.state + i * P, above + (p.parent[row] * S + lane) * P, sizeof(float) * P);
     float* gates = s.gates + i * 4 * P;
     std::memcpy(gates, packed + at.bias, sizeof(float) * 4 * P);
@@ -231,7 +249,6 @@ void forward_block(const Problem& p, const Layout& at, const Block& block, const
   load_block(p, at, block, s);
   const int64_t P = p.padded, W = p.slots, S = p.per_row;
   const float* packed = p.packed + block.cell * at.size;
-  float* kept = block.level + 1 < p.depth ? p.states + (p.offsets[block.level] * S + block.begin) * P : nullptr;
   for (int64_t i = 0; i < block.rows; ++i) {
     float *state = s.state + i * P, *gates = s.gates + i * 4 * P;
     for (int64_t j = 0; j < P; j += kLanes) {
@@ -239,12 +256,12 @@ void forward_block(const Problem& p, const Layout& at, const Block& block, const
       const Vec candidate = hyperbolic_tangent(load(gates + 3 * P + j) + reset * load(gates + 2 * P + j));
       store(state + j, candidate + update * (load(state + j) - candidate));
     }
-    if (kept) std::memcpy(kept + i * P, state, sizeof(float) * P);
-    const int64_t node = (block.begin + i) / S, lane = (block.begin + i) % S;
+    const int64_t row = p.offsets[block.level] + block.node(i), lane = block.lane(i);
+    if (block.level + 1 < p.depth) std::memcpy(p.states + (row * S + lane) * P, state, sizeof(float) * P);
     for (int64_t w = 0; w < W; ++w) {
       Vec total{};
       for (int64_t j = 0; j < P; j += kLanes) total += load(state + j) * load(packed + at.weight_out + w * P + j);
-      p.logits[((p.offsets[block.level] + node) * W + w) * S + lane] = sum(total) + p.bias_out[block.cell * W + w];
+      p.logits[(row * W + w) * S + lane] = sum(total) + p.bias_out[block.cell * W + w];
     }
   }
 }
@@ -257,7 +274,7 @@ void gate_gradients(const Problem& p, const Layout& at, const Sums& sums_at, con
   const int64_t* start = block.level + 1 < p.depth ? p.child_start + p.start_offsets[block.level + 1] : nullptr;
   const int64_t* child_row = start ? p.child_row + p.offsets[block.level + 1] : nullptr;
   for (int64_t i = 0; i < block.rows; ++i) {
-    const int64_t node = (block.begin + i) / S, lane = (block.begin + i) % S;
+    const int64_t node = block.node(i), lane = block.lane(i);
     float *state = s.state + i * P, *gates = s.gates + i * 4 * P, *grad = s.grad + i * P;
     const float* incoming = p.grad_logits + (p.offsets[block.level] + node) * W * S + lane;
     for (int64_t j = 0; j < P; j += kLanes) {
@@ -286,12 +303,13 @@ void gate_gradients(const Problem& p, const Layout& at, const Sums& sums_at, con
 void backward_block(const Problem& p, const Layout& at, const Sums& sums_at, const Block& block, const Scratch& s,
                     float* thread_sums, const float* below, float* level_grad) {
   load_block(p, at, block, s);
-  const int64_t P = p.padded, W = p.slots;
+  const int64_t P = p.padded, W = p.slots, S = p.per_row;
   const float* packed = p.packed + block.cell * at.size;
   float* sums = thread_sums + block.cell * sums_at.size;
   gate_gradients(p, at, sums_at, block, s, sums, below);
   multiply_add(block.rows, P, 3 * P, s.gates, 4 * P, 1, packed + at.backward_weight, P, s.grad, P);
-  std::memcpy(level_grad + block.begin * P, s.grad, sizeof(float) * block.rows * P);
+  for (int64_t i = 0; i < block.rows; ++i)
+    std::memcpy(level_grad + (block.node(i) * S + block.lane(i)) * P, s.grad + i * P, sizeof(float) * P);
   multiply_add(3 * P, P, block.rows, s.gates, 1, 4 * P, s.state, P, sums + sums_at.weight, P);
   for (int64_t j = 0; j < 4 * P; j += kLanes) {
     Vec bias = load(sums + sums_at.bias + j);
@@ -303,32 +321,34 @@ void backward_block(const Problem& p, const Layout& at, const Sums& sums_at, con
       store(sums + sums_at.weight_ih + w * 4 * P + j, weight);
     }
   }
-  float* grad_inputs = p.grad_inputs + (p.offsets[block.level] * p.per_row + block.begin) * W;
-  for (int64_t i = 0; i < block.rows; ++i)
+  for (int64_t i = 0; i < block.rows; ++i) {
+    float* grad_inputs = p.grad_inputs + ((p.offsets[block.level] + block.node(i)) * S + block.lane(i)) * W;
     for (int64_t w = 0; w < W; ++w) {
       Vec total{};
       for (int64_t j = 0; j < 4 * P; j += kLanes)
         total += load(s.gates + i * 4 * P + j) * load(packed + at.weight_ih + w * 4 * P + j);
-      grad_inputs[i * W + w] = sum(total);
+      grad_inputs[w] = sum(total);
     }
+  }
 }
 
-// Calls `visit(block)` for the thread's contiguous share of a level's blocks: a cell's run cut evenly, in whole tiles.
+// Calls `visit(block)` for the thread's share of a level's blocks: a cell's run cut evenly, in whole tiles.
 template <class Visit>
-void for_blocks(const Problem& p, int64_t level, int64_t thread, int64_t threads, Visit visit) {
-  auto count = [&](const int64_t* group) { return ((group[2] - group[1]) * p.per_row + kBlock - 1) / kBlock; };
-  const int64_t first = p.group_offsets[level], last = p.group_offsets[level + 1];
+void for_blocks(const Problem& p, int64_t level, const Share& share, Visit visit) {
+  const int64_t first = p.group_offsets[level], last = p.group_offsets[level + 1], width = share.width;
+  auto count = [&](const int64_t* group) { return ((group[2] - group[1]) * width + kBlock - 1) / kBlock; };
   int64_t total = 0;
   for (int64_t g = first; g < last; ++g) total += count(p.groups + 3 * g);
-  const int64_t begin = total * thread / threads, end = total * (thread + 1) / threads;
+  const int64_t begin = share.by_example ? 0 : total * share.thread / share.threads;
+  const int64_t end = share.by_example ? total : total * (share.thread + 1) / share.threads;
   int64_t index = 0;
   for (int64_t g = first; g < last && index < end; ++g) {
     const int64_t* group = p.groups + 3 * g;
-    const int64_t blocks = count(group), low = group[1] * p.per_row, rows = (group[2] - group[1]) * p.per_row;
+    const int64_t blocks = count(group), low = group[1] * width, rows = (group[2] - group[1]) * width;
     const int64_t even = (rows + blocks - 1) / blocks, size = (even + kTileRows - 1) / kTileRows * kTileRows;
     for (int64_t b = 0; b < blocks; ++b, ++index) {
       if (index < begin || index >= end || b * size >= rows) continue;
-      visit(Block{level, group[0], low + b * size, rows - b * size < size ? rows - b * size : size});
+      visit(Block{level, group[0], low + b * size, rows - b * size < size ? rows - b * size : size, share.first, width});
     }
   }
 }
@@ -343,12 +363,13 @@ void wait(const Problem& p, int64_t threads) {
 
 void forward_thread(const Problem& p, int64_t thread, int64_t threads) {
   const Layout at(p);
+  const Share share(p, thread, threads);
   const Scratch scratch = scratch_at(p, p.sums + thread * scratch_floats(p));
   pack_share(p, at, thread, threads);
   wait(p, threads);
   for (int64_t level = 0; level < p.depth; ++level) {
-    for_blocks(p, level, thread, threads, [&](const Block& block) { forward_block(p, at, block, scratch); });
-    wait(p, threads);
+    for_blocks(p, level, share, [&](const Block& block) { forward_block(p, at, block, scratch); });
+    if (!share.by_example) wait(p, threads);
   }
 }
 
@@ -377,11 +398,14 @@ void write_cell(const Problem& p, const Sums& at, int64_t cell, int64_t threads,
   }
 }
 
-void sum_children(const Problem& p, const float* below, int64_t thread, int64_t threads) {
-  const int64_t P = p.padded, S = p.per_row, rows = p.example ? p.batch : 1;
-  for (int64_t i = rows * S * thread / threads; i < rows * S * (thread + 1) / threads; ++i) {
-    const int64_t row = i / S, lane = i % S;
-    float* out = p.grad_initial + i * P;
+// Gradient of the initial states: of the thread's examples, or of its share of the rows.
+void sum_children(const Problem& p, const float* below, const Share& share) {
+  const int64_t P = p.padded, S = p.per_row, rows = p.example ? p.batch : 1, pairs = rows * share.width;
+  const int64_t begin = share.by_example ? 0 : pairs * share.thread / share.threads;
+  const int64_t end = share.by_example ? pairs : pairs * (share.thread + 1) / share.threads;
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t row = i / share.width, lane = share.first + i % share.width;
+    float* out = p.grad_initial + (row * S + lane) * P;
     std::memset(out, 0, sizeof(float) * P);
     for (int64_t c = p.child_start[row]; c < p.child_start[row + 1]; ++c) {
       const float* from = below + (p.child_row[c] * S + lane) * P;
@@ -393,6 +417,7 @@ void sum_children(const Problem& p, const float* below, int64_t thread, int64_t 
 void backward_thread(const Problem& p, int64_t thread, int64_t threads) {
   const Layout at(p);
   const Sums sums_at(p);
+  const Share share(p, thread, threads);
   const int64_t thread_stride = p.cells * sums_at.size + scratch_floats(p);
   float* sums = p.sums + thread * thread_stride;
   const Scratch scratch = scratch_at(p, sums + p.cells * sums_at.size);
@@ -402,12 +427,13 @@ void backward_thread(const Problem& p, int64_t thread, int64_t threads) {
   for (int64_t level = p.depth - 1; level >= 0; --level) {
     float* level_grad = p.level_grads + (level % 2) * p.level_stride;
     const float* below = p.level_grads + ((level + 1) % 2) * p.level_stride;
-    for_blocks(p, level, thread, threads, [&](const Block& block) {
+    for_blocks(p, level, share, [&](const Block& block) {
       backward_block(p, at, sums_at, block, scratch, sums, below, level_grad);
     });
-    wait(p, threads);
+    if (!share.by_example) wait(p, threads);
   }
-  sum_children(p, p.level_grads, thread, threads);
+  sum_children(p, p.level_grads, share);
+  wait(p, threads);
   for (int64_t cell = thread; cell < p.cells; cell += threads) write_cell(p, sums_at, cell, threads, thread_stride);
 }
 
