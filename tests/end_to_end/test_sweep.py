@@ -176,3 +176,37 @@ def test_two_sweeps_are_compared_by_what_differs(finished: Any) -> None:
     assert comparison["config"]["model.name"] == ["monet", "mrnn"]
     rows = {row["method"]: row["f1_mean"] for row in command_line.json("leaderboard", "toy")}
     assert comparison["difference"] == pytest.approx(rows["monet"] - rows["mrnn"])
+
+
+def test_optuna_median_stopping_a_loss_and_selection_per_fold(duchenne: Any, toy: Path) -> None:
+    text = toy.read_text()
+    text = text.replace("{grid: [2, 6]}", "{choice: [2, 6]}").replace(
+        "{grid: [0.003, 0.01]}", "{loguniform: [1.0e-3, 0.1]}"
+    )
+    text = text.replace("algorithm: grid", "algorithm: optuna\n  trials: 6")
+    text = text.replace(
+        "{name: asha, grace_epochs: 1, reduction_factor: 2}", "{name: median_stopping, grace_epochs: 1}"
+    )
+    text = text.replace("metric: accuracy", "metric: log_loss").replace("inner: 2}", "inner: 2, selection: per_fold}")
+    toy.write_text(text)
+    done = duchenne.run("run", str(toy))
+    assert done.returncode == 0, done.stderr
+    sweep_id = done.stdout.splitlines()[0].removeprefix("sweep: ")
+    trials = duchenne.json("show", sweep_id)["trials"]
+    assert len(trials) == 6
+    assert len({trial["config"]["training.learning_rate"] for trial in trials}) == 6
+    rows = duchenne.json("results", sweep_id)
+    for fold in (0, 1):
+        means: dict[int, float] = {}
+        for trial in trials:
+            if trial["state"] == "succeeded":
+                own = [
+                    r for r in rows if r["trial"] == trial["number"] and r["phase"] == "search" and r["fold"] == fold
+                ]
+                last = [r["metrics"]["log_loss"] for r in own if r["epoch"] == 4]
+                means[trial["number"]] = sum(last) / len(last)
+        chosen = {
+            r["trial"] for r in rows if r["phase"] == "evaluation" and r["method"] == "monet" and r["fold"] == fold
+        }
+        assert chosen == {min(means, key=lambda number: means[number])}
+    assert not list((duchenne.home / "sweeps" / sweep_id / "checkpoints").glob("search-*"))

@@ -195,6 +195,9 @@ def _run_phases(
             monitor.stage = "writing entries"
             save_entries(store, record, sweep, selection, home, lock.token)
             _require_evaluated(store, record)
+            # The search's checkpoints have served; those of the evaluation are the entries' models.
+            for checkpoint in (folder / "checkpoints").glob("search-*"):
+                checkpoint.unlink()
         except KeyboardInterrupt:
             pool.end("stopped", "interrupted from the keyboard")
             raise
