@@ -6,7 +6,7 @@ SWEEP ?= jobs/sweeps/quickstart.yaml
 # torch, torchvision and triton come as one set; `make lock` keeps it together.
 LOCK_SET := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help install quickstart test test-all lint format lock schema bench clean
+.PHONY: help install quickstart test test-all lint format lock schema pictures bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -18,6 +18,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-deps -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m duchenne_kernels.build || echo "the plain PyTorch kernels stay in use: same results, 3 to 4 times slower"
 	touch $@
 
 quickstart: install  ## run the main sweep, print the leaderboard and where the figures are
@@ -42,6 +43,10 @@ format: install  ## rewrite the code in the house style
 schema: install  ## regenerate the JSON Schema and the reference of the sweep file
 	$(BIN)/python -m duchenne.spec.schema > platform/duchenne/spec/sweep.schema.json
 	$(BIN)/python -m duchenne.spec.reference > docs/spec.md
+
+pictures: install  ## redraw the README's picture from a sweep: make pictures ID=quickstart-...
+	$(BIN)/duchenne figures $(ID) --out build/figures
+	cp build/figures/leaderboard.png docs/pictures/leaderboard.png
 
 bench: install  ## overhead of the fold pool, beside nested trainers
 	$(BIN)/python benchmarks/fold_pool.py

@@ -29,7 +29,7 @@ def sample_orders(hidden: Tensor, orders: Tensor, weights: CellWeights, uniforms
     draws = uniforms.transpose(0, 1)  # (R, B, T)
     sequence = orders.cpu()  # one copy from a GPU instead of a wait at every step
     for step in range(orders.shape[1]):
-        for cell in sequence[:, step].unique().tolist():
+        for cell in sorted(set(sequence[:, step].tolist())):
             chosen = (sequence[:, step] == cell).nonzero().flatten().to(hidden.device)
             rows = (chosen.unsqueeze(1) * batch + torch.arange(batch, device=chosen.device)).flatten()
             state, probability = _step(states[rows], fed[rows], weights, cell)
