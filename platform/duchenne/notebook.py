@@ -62,7 +62,7 @@ def results(sweep_id: str, *, home: str | Path | None = None) -> pd.DataFrame:
 
 def leaderboard(board: str, *, home: str | Path | None = None) -> pd.DataFrame:
     """One row an entry, the best first, with intervals and ranks: `duchenne leaderboard`."""
-    from duchenne.leaderboard import rank
+    from duchenne.boards import rank
 
     with _records(home) as store:
         return pd.DataFrame([asdict(row) for row in rank(store, board)])

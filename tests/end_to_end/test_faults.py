@@ -269,3 +269,19 @@ def test_a_sweep_runs_from_a_plain_script(duchenne: Any, toy: Path, tmp_path: Pa
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "succeeded toy True"
+
+
+def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(duchenne: Any, toy: Path, tmp_path: Path) -> None:
+    toy.write_text(toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000")))
+    log = tmp_path / "run.log"
+    driver = duchenne.start("run", str(toy), log=log)
+    sweep_id = id_in(log)
+    with open_home(duchenne.home) as store:
+        wait_for(lambda: store.results(sweep_id))
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) == 1
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert f"{sweep_id}: stopped: interrupted from the keyboard" in text
+    assert f"duchenne resume {sweep_id}" in text
+    assert duchenne.json("ls")[0]["state"] == "stopped"

@@ -95,7 +95,7 @@ def leaderboard(
     as_json: Json = False,
 ) -> None:
     """Rank the entries of a board, with confidence intervals and tie groups."""
-    from duchenne.leaderboard import rank
+    from duchenne.boards import rank
     from duchenne.records import NotFoundError, open_home
 
     with open_home(resolve(home)) as store:
@@ -122,7 +122,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two entries: their configurations, and the difference of their F1, paired by subject."""
-    from duchenne.leaderboard.compare import compare_entries
+    from duchenne.boards.compare import compare_entries
     from duchenne.records import open_home
 
     with open_home(resolve(home)) as store:

@@ -57,9 +57,9 @@ def stop(sweep_id: SweepId, home: Home = HOME) -> None:
 
 def _conclude(end: SweepEnd, home: Path) -> int:
     """Print what came out, and return the exit code."""
+    from duchenne.boards import rank
     from duchenne.cli.tables import leaderboard_table, show
     from duchenne.figures import draw_all
-    from duchenne.leaderboard import rank
     from duchenne.records import open_home
 
     with open_home(home) as store:

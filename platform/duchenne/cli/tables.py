@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from duchenne.leaderboard import BoardRow
-    from duchenne.leaderboard.compare import Comparison
+    from duchenne.boards import BoardRow
+    from duchenne.boards.compare import Comparison
     from duchenne.plan import Plan
     from duchenne.records import Entry, FoldJob, ResultRow, Sweep, SweepSummary, Trial
     from duchenne.spec import Sweep as SweepSpec

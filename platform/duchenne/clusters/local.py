@@ -18,6 +18,7 @@ QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a failed trial is told by the records
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the driver's to hear: it saves, stops and says how to go on
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     # The records are the truth; Tune's own experiment state is written as rarely as it lets us.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",

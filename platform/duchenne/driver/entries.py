@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from duchenne.leaderboard.verify import mean_metrics, verify
+from duchenne.boards.verify import mean_metrics, verify
 from duchenne.plan.counting import count
 from duchenne.records import Entry, FoldJob, NewEntry, PredictionFile, RecordStore
 from duchenne.records import Sweep as SweepRecord

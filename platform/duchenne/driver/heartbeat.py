@@ -107,4 +107,5 @@ class Heartbeat:
         if isinstance(answer, Refusal):
             return "exhausted", f"budget: {answer.reason}"
         self._paid_seconds += extra
+        self._store.ledger.expire(sweep=self._lock.sweep)
         return None

@@ -1,6 +1,6 @@
 """Figures of a sweep, drawn from the records and the files behind them.
 
-Belongs here: pictures. Does not belong here: statistics (`duchenne.leaderboard`) or anything that decides.
+Belongs here: pictures. Does not belong here: statistics (`duchenne.boards`) or anything that decides.
 `docs/figures.md` says what each figure shows, and how to add one.
 
 Each drawing function takes `read_sweep(store, sweep_id, home)` and returns a matplotlib `Figure`; it raises `NoData`,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from duchenne.boards import BoardRow
 from duchenne.figures.source import NoData, SweepData
 from duchenne.figures.style import (
     BLUE,
@@ -26,7 +27,6 @@ from duchenne.figures.style import (
     shortened,
     styled,
 )
-from duchenne.leaderboard import BoardRow
 
 SHOWN_ENTRIES = 30
 ROW, HEAD, AXIS = 0.42, 0.3, 0.42

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duchenne.leaderboard import BoardRow, rank
+from duchenne.boards import BoardRow, rank
 from duchenne.records import Attempt, FoldJob, FoldJobKey, Lease, RecordStore, ResultRow, Trial
 from duchenne.records import Sweep as SweepRecord
 from duchenne.spec import Sweep, apply, rungs

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from duchenne.boards import BoardRow
 from duchenne.figures.source import NoData, SweepData
 from duchenne.figures.style import (
     INK,
@@ -19,7 +20,6 @@ from duchenne.figures.style import (
     shortened,
     styled,
 )
-from duchenne.leaderboard import BoardRow
 
 SHOWN_METHODS = 4
 BARS_WIDTH = 0.84

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from duchenne.pool.messages import Outcome, PoolOptions
-from duchenne.records import Amounts, Attempt, FoldJobKey, Refusal, open_store
+from duchenne.records import Amounts, Attempt, FoldJobKey, RecordsConflictError, Refusal, open_store
 from duchenne.records.rows import Outcome as AttemptOutcome
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
 
@@ -23,6 +24,15 @@ class _OpenAttempt:
     epochs: int = 0
 
 
+@dataclass(frozen=True)
+class _OpenLease:
+    """A lease on the ledger and since when it is held (monotonic seconds)."""
+
+    lease: int
+    worker: str
+    since: float
+
+
 class Filing:
     """Writes what the queue decides. Synchronous and quick: a call is one small transaction."""
 
@@ -32,6 +42,7 @@ class Filing:
         self._home = Path(home)
         self._options = options
         self._attempts: dict[JobKey, _OpenAttempt] = {}
+        self._leases: dict[int, _OpenLease] = {}
 
     # The ledger -------------------------------------------------------------------------------------------------------
 
@@ -47,17 +58,37 @@ class Filing:
             kind=LEASE_KIND,
             resource={"cpu": options.cpus, "gpu": options.gpus},
         )
-        return f"budget: {lease.reason}" if isinstance(lease, Refusal) else lease.id
+        if isinstance(lease, Refusal):
+            return f"budget: {lease.reason}"
+        self._leases[lease.id] = _OpenLease(lease.id, worker, time.monotonic())
+        return lease.id
 
-    def extend(self, lease: int) -> str | None:
-        """Another quantum for an open lease: None, or why not."""
+    def extend(self, ticket: int) -> str | None:
+        """Another quantum for the lease that `reserve` gave: None, or why not.
+
+        A lease that ran out, since a machine slept or a process starved, is settled on what passed and taken anew.
+        """
+        held = self._leases[ticket]
         seconds = self._options.quantum_seconds
-        answer = self._store.ledger.renew(lease, self._amounts(seconds), ttl=seconds + self._options.grace_seconds)
+        try:
+            answer = self._store.ledger.renew(
+                held.lease, self._amounts(seconds), ttl=seconds + self._options.grace_seconds
+            )
+        except RecordsConflictError:
+            self._store.ledger.settle(held.lease, self._amounts(time.monotonic() - held.since))
+            renewed = self.reserve(held.worker)
+            if isinstance(renewed, str):
+                del self._leases[ticket]
+                return renewed
+            self._leases[ticket] = self._leases.pop(renewed)
+            return None
         return f"budget: {answer.reason}" if isinstance(answer, Refusal) else None
 
-    def settle(self, lease: int, key: JobKey, seconds: float, wasted: bool) -> None:
-        """Close a lease on the seconds observed."""
-        self._store.ledger.settle(lease, self._amounts(seconds), wasted=wasted)
+    def settle(self, ticket: int, key: JobKey, seconds: float, wasted: bool) -> None:
+        """Close the lease on what passed; `seconds` is what the job's attempt took in this segment."""
+        held = self._leases.pop(ticket, None)
+        if held is not None:
+            self._store.ledger.settle(held.lease, self._amounts(time.monotonic() - held.since), wasted=wasted)
         if key in self._attempts:
             self._attempts[key].seconds += seconds
 

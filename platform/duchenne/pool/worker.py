@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import time
+import threading
 import traceback
 import uuid
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from duchenne.pool.messages import JobRunner, PoolClosed, Segment
 from duchenne_jobs.training import JobFailed, JobStopped
@@ -16,29 +17,53 @@ LOGGER = logging.getLogger("duchenne.pool")
 
 
 class LeaseContext:
-    """`duchenne_jobs.training.JobContext` of a leased segment: renews the lease in time, or ends the job."""
+    """`duchenne_jobs.training.JobContext` of a leased segment.
+
+    A thread renews the lease while the block lasts, however long a batch or a fit takes; the job hears of a refusal at
+    its next step.
+    """
 
     def __init__(self, queue: Any, segment: Segment) -> None:
         self._queue = queue
         self._segment = segment
-        self._renew_at = time.monotonic() + segment.quantum_seconds / 2
+        self._refused = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
 
     def tick(self) -> None:
-        """Renew when half the quantum is gone. Raises `JobStopped` when the queue says no."""
-        if time.monotonic() < self._renew_at:
-            return
-        self._ask(self._queue.renew.remote(self._segment.lease))
+        """Raises `JobStopped` when the queue has refused to renew."""
+        if self._refused.is_set():
+            raise JobStopped
 
     def report(self, epoch: int, metrics: dict[str, float]) -> None:
         """File an epoch's metrics. Raises `JobStopped` when the queue says no."""
-        self._ask(self._queue.report.remote(self._segment.lease, epoch, metrics))
-
-    def _ask(self, answer: Any) -> None:
         import ray
 
-        if not ray.get(answer):
+        if not ray.get(self._queue.report.remote(self._segment.lease, epoch, metrics)):
             raise JobStopped
-        self._renew_at = time.monotonic() + self._segment.quantum_seconds / 2
+
+    def _renew(self) -> None:
+        import ray
+
+        while not self._over.wait(self._segment.quantum_seconds / 2):
+            try:
+                going_on = ray.get(self._queue.renew.remote(self._segment.lease))
+            except ray.exceptions.RayError as error:
+                LOGGER.warning("the queue is gone: %s", error)
+                going_on = False
+            if not going_on:
+                self._refused.set()
+                return
 
 
 def pool_loop(config: dict[str, Any]) -> None:
@@ -72,7 +97,8 @@ def _run_segment(queue: Any, runner: JobRunner, segment: Segment) -> None:
     import ray
 
     try:
-        result = runner.run(segment.job, segment.until_epoch, LeaseContext(queue, segment))
+        with LeaseContext(queue, segment) as context:
+            result = runner.run(segment.job, segment.until_epoch, context)
     except JobStopped:
         ray.get(queue.stopped.remote(segment.lease))
     except JobFailed as error:

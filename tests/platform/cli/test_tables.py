@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from duchenne.boards import BoardRow
 from duchenne.cli.tables import leaderboard_table, number
-from duchenne.leaderboard import BoardRow
 
 SWEEP = "quickstart-59ce"
 

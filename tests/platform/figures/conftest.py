@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from duchenne.leaderboard.verify import mean_metrics
+from duchenne.boards.verify import mean_metrics
 from duchenne.records import Amounts, FoldJobKey, Lease, NewEntry, NewSweep, PredictionFile, RecordStore, open_store
 from duchenne.records.store import SQLITE_NAME
 from duchenne.spec import Sweep

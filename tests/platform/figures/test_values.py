@@ -18,6 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from duchenne.boards import rank
 from duchenne.figures import (
     NoData,
     SweepData,
@@ -35,7 +36,6 @@ from duchenne.figures.costs import Stretch, cumulative
 from duchenne.figures.orders import entropy, mean_soft_orders
 from duchenne.figures.style import BLUE, spread
 from duchenne.figures.trials import value_text
-from duchenne.leaderboard import rank
 from duchenne_jobs.evaluation import task_f1 as f1_of
 
 TASKS = ("AU1", "AU4", "AU12")

@@ -274,3 +274,23 @@ def test_nothing_is_granted_after_the_end_and_workers_are_sent_home(store: Recor
         assert isinstance(await queue.lease("w0"), PoolClosed)
 
     with_queue(store, sweep, scenario)
+
+
+def test_a_lease_that_ran_out_is_settled_and_taken_anew(store: RecordStore) -> None:
+    sweep = new_sweep(store)
+
+    async def scenario(queue: JobQueue) -> None:
+        asked = asyncio.ensure_future(queue.run_segments([job()], 1))
+        segment = await take(queue)
+        await asyncio.sleep(0.15)  # the worker starved: quantum and grace are over
+        assert await queue.renew(segment.lease)
+        await queue.finished(segment.lease, SegmentResult(1, {"f1_macro": 0.5}))
+        assert (await asked)[0].state == "done"
+
+    with_queue(store, sweep, scenario, usd_per_second=1.0, quantum_seconds=0.05, grace_seconds=0.05)
+    leases = store.ledger.leases(sweep)
+    assert len(leases) == 2
+    assert all(lease.settled_at is not None for lease in leases)
+    spent = store.ledger.totals(sweep)["spent"].usd
+    assert spent is not None
+    assert 0.15 <= spent < 1.0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from duchenne.leaderboard.counts import CountsError, read_checked
+from duchenne.boards.counts import CountsError, read_checked
 
 if TYPE_CHECKING:
     from duchenne.records import PredictionFile

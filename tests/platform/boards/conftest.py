@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from duchenne.leaderboard import EntryCounts, FoldCounts
+from duchenne.boards import EntryCounts, FoldCounts
 from duchenne.records import Entry, NewEntry, NewSweep, PredictionFile, RecordStore, open_home
 from duchenne_jobs.evaluation import Predictions, write_predictions
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from duchenne.leaderboard.counts import EntryCounts, FoldCounts
+from duchenne.boards.counts import EntryCounts, FoldCounts
 
 FloatArray = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from duchenne.leaderboard import CountsError, EntryCounts, FoldCounts, bootstrap_f1, count_predictions, read_counts
+from duchenne.boards import CountsError, EntryCounts, FoldCounts, bootstrap_f1, count_predictions, read_counts
 from duchenne.records import PredictionFile
 from duchenne_jobs.evaluation import Predictions, evaluate, write_predictions
 

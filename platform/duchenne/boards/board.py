@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duchenne.leaderboard.counts import CountsError, EntryCounts, read_counts
-from duchenne.leaderboard.statistics import Bootstrap, RankInterval, bootstrap_f1, tie_groups
-from duchenne.leaderboard.verify import Status, disagreement
+from duchenne.boards.counts import CountsError, EntryCounts, read_counts
+from duchenne.boards.statistics import Bootstrap, RankInterval, bootstrap_f1, tie_groups
+from duchenne.boards.verify import Status, disagreement
 
 if TYPE_CHECKING:
     from duchenne.records import Entry, RecordStore

@@ -6,9 +6,9 @@ Belongs here: statistics over recorded predictions, and the ranking. Does not be
 Importing this package loads numpy, and neither torch, Ray, pandas nor SciPy.
 """
 
-from duchenne.leaderboard.board import BoardRow, rank
-from duchenne.leaderboard.counts import CountsError, EntryCounts, FoldCounts, count_predictions, read_counts
-from duchenne.leaderboard.statistics import (
+from duchenne.boards.board import BoardRow, rank
+from duchenne.boards.counts import CountsError, EntryCounts, FoldCounts, count_predictions, read_counts
+from duchenne.boards.statistics import (
     Bootstrap,
     Difference,
     RankInterval,
@@ -16,7 +16,7 @@ from duchenne.leaderboard.statistics import (
     paired_difference,
     tie_groups,
 )
-from duchenne.leaderboard.verify import Verification, verify
+from duchenne.boards.verify import Verification, verify
 
 __all__ = [
     "BoardRow",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duchenne.leaderboard.compare import compare_entries
+from duchenne.boards.compare import compare_entries
 from duchenne.records import Entry, NotFoundError, RecordsConflictError, RecordStore
 from duchenne_jobs.evaluation import Predictions
 

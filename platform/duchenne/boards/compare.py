@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from duchenne.leaderboard.counts import read_counts
-from duchenne.leaderboard.statistics import bootstrap_f1, paired_difference
+from duchenne.boards.counts import read_counts
+from duchenne.boards.statistics import bootstrap_f1, paired_difference
 from duchenne.records.errors import NotFoundError, RecordsConflictError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def compare_entries(store: RecordStore, first: str, second: str, *, root: Path |
     Raises:
         NotFoundError: no such entry or sweep, or a sweep without an entry.
         RecordsConflictError: they were evaluated on different data or folds.
-        duchenne.leaderboard.CountsError: a prediction file is not as it was recorded.
+        duchenne.boards.CountsError: a prediction file is not as it was recorded.
     """
     one, two = _find(store, first), _find(store, second)
     for what in ("dataset_digest", "folds_digest"):

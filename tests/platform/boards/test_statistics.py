@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duchenne.leaderboard import (
+from duchenne.boards import (
     Bootstrap,
     EntryCounts,
     FoldCounts,
@@ -22,7 +22,7 @@ from duchenne.leaderboard import (
     paired_difference,
     tie_groups,
 )
-from duchenne.leaderboard import statistics as module
+from duchenne.boards import statistics as module
 
 MakeCounts = Callable[..., EntryCounts]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duchenne.leaderboard import bootstrap_f1, rank, read_counts, verify
+from duchenne.boards import bootstrap_f1, rank, read_counts, verify
 from duchenne.records import Entry, RecordStore
 from duchenne_jobs.evaluation import Predictions, write_predictions
 
@@ -143,7 +143,7 @@ def test_an_entry_is_verified_by_computing_every_metric_again(
 
 def test_importing_the_leaderboard_is_light() -> None:
     heavy = ("torch", "ray", "pandas", "scipy", "sklearn", "matplotlib", "pyarrow")
-    code = f"import sys, duchenne.leaderboard; print([n for n in {heavy!r} if n in sys.modules])"
+    code = f"import sys, duchenne.boards; print([n for n in {heavy!r} if n in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
