@@ -168,6 +168,11 @@ def test_a_budget_that_is_used_up_ends_the_sweep_as_exhausted(duchenne: Any, toy
     assert cost["reserved"]["usd"] == 0
     assert f"{sweep_id}: exhausted: budget: " in done.stdout
     assert "Traceback" not in done.stderr
+    more = duchenne.run("resume", sweep_id, "--usd", "0.08")
+    assert more.returncode == 3, more.stderr
+    after = duchenne.json("cost", sweep_id)
+    assert after["budget"]["usd"] == 0.08
+    assert cost["spent"]["usd"] < after["spent"]["usd"] <= 0.08
 
 
 def test_a_shard_that_changed_is_refused_before_training(duchenne: Any, toy: Path, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import getpass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,12 +36,30 @@ def run(path: SweepFile, home: Home = HOME) -> None:
     raise typer.Exit(_conclude(end, folder))
 
 
-def resume(sweep_id: SweepId, home: Home = HOME) -> None:
-    """Go on with a sweep that was killed, stopped or out of budget; what is on record does not run again."""
+def resume(
+    sweep_id: SweepId,
+    usd: Annotated[float | None, typer.Option(min=0.000001, help="New limit in US dollars.")] = None,
+    gpu_hours: Annotated[float | None, typer.Option(min=0.000001, help="New limit in GPU-hours.")] = None,
+    wall_seconds: Annotated[float | None, typer.Option(min=0.001, help="New limit in seconds of wall time.")] = None,
+    home: Home = HOME,
+) -> None:
+    """Go on with a sweep that was killed, stopped or out of budget; what is on record does not run again.
+
+    A limit replaces that of the file, and counts what was spent before.
+    """
     from duchenne.cli.progress import ProgressView
     from duchenne.driver import resume_sweep
+    from duchenne.records import Amounts, open_home
 
     folder = resolve(home)
+    if (usd, gpu_hours, wall_seconds) != (None, None, None):
+        with open_home(folder) as store:
+            record = store.get_sweep(sweep_id)
+            given = Amounts(
+                usd=usd, gpu_seconds=None if gpu_hours is None else gpu_hours * 3600, wall_seconds=wall_seconds
+            )
+            limits = {name: value for name, value in asdict(given).items() if value is not None}
+            store.set_budget(record.id, replace(record.budget, **limits), actor=getpass.getuser())
     end = resume_sweep(sweep_id, folder, ProgressView())
     raise typer.Exit(_conclude(end, folder))
 
