@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from duchenne_jobs.config import EncoderConfig
+from duchenne_jobs.models.inputs import Inputs
 from duchenne_jobs.models.network import TrainingStatistics
 
 
@@ -31,9 +32,9 @@ class FeatureEncoder(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.width = width
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """(B, F) -> (B, W)."""
-        encoded: Tensor = self.layers((inputs - self.mean) / self.scale)
+    def forward(self, inputs: Inputs) -> Tensor:
+        """B rows -> (B, W)."""
+        encoded: Tensor = self.layers((inputs.require("features") - self.mean) / self.scale)
         return encoded
 
 

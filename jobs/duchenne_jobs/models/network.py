@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from duchenne_jobs.losses import TaskLoss
+from duchenne_jobs.models.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class TrainingStatistics:
     """What a network may know of its training rows before it sees them.
 
     Attributes:
-        feature_mean, feature_scale: (F,) mean and standard deviation of each feature (scale 1 where it is constant).
+        feature_mean, feature_scale: (F,) mean and standard deviation of each feature (scale 1 where it is constant);
+            F = 0 in a set without features.
         frequency: (T,) share of positives among the known labels of each task; 1/2 where none is known.
         rows: number of training rows.
     """
@@ -30,12 +32,14 @@ class TrainingStatistics:
     rows: int
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor) -> TrainingStatistics:
+    def of(cls, features: Tensor | None, labels: Tensor) -> TrainingStatistics:
         """Measure (N, F) features and (N, T) labels in {-1, 0, 1}; -1 is unknown and does not count.
 
-        Rows whose features are not finite are left out, so that one of them does not turn every other row into NaN: the
-        training loop can then say which rows they are.
+        A set of images has no features: None. Rows whose features are not finite are left out, so that one of them
+        does not turn every other row into NaN: the training loop can then say which rows they are.
         """
+        if features is None:
+            features = torch.empty(len(labels), 0)
         finite = torch.isfinite(features).all(dim=1)
         measured = features if bool(finite.all()) or not bool(finite.any()) else features[finite]
         scale = measured.std(dim=0, correction=0)
@@ -47,7 +51,7 @@ class TrainingStatistics:
             feature_mean=measured.mean(dim=0),
             feature_scale=torch.where(varies & (scale > 0), scale, torch.ones_like(scale)),
             frequency=torch.where(known > 0, positives / known.clamp(min=1), 0.5),
-            rows=len(features),
+            rows=len(labels),
         )
 
     def bias(self) -> Tensor:
@@ -63,11 +67,11 @@ class MultiTaskNetwork(nn.Module, ABC):
     """A network of T binary tasks that states its own loss and its own marginal predictions."""
 
     @abstractmethod
-    def example_losses(self, inputs: Tensor, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
+    def example_losses(self, inputs: Inputs, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
         """Loss of each row.
 
         Args:
-            inputs: (B, F).
+            inputs: B rows.
             labels: (B, T) hard labels in {0, 1}, 0 where unknown: what a recurrence is conditioned on.
             targets: (B, T) smoothed labels in [0, 1].
             mask: (B, T) bool, False where unknown.
@@ -78,7 +82,7 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def predict(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def predict(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
         """(B, T) marginal probabilities p(y^t = 1 | x). Sampling models draw from `generator`."""
 
     def order_parameters(self) -> list[nn.Parameter]:

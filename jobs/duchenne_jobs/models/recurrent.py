@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from duchenne_jobs.config import ModelConfig
 from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.models.encoders import build_encoder
+from duchenne_jobs.models.inputs import DataDescription, Inputs
 from duchenne_jobs.models.network import MultiTaskNetwork, TrainingStatistics
 from duchenne_jobs.models.orders import OrderSelector
 from duchenne_kernels import GRUCells, order_log_likelihood, order_logits, sample_orders
@@ -21,10 +22,12 @@ class _RecurrentNetwork(MultiTaskNetwork):
 
     cells: GRUCells
 
-    def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics, shared: bool) -> None:
+    def __init__(
+        self, config: ModelConfig, data: DataDescription, statistics: TrainingStatistics, shared: bool
+    ) -> None:
         super().__init__()
         self.encoder = build_encoder(config.encoder, statistics, out_width=config.hidden_size)
-        self.cells = GRUCells(num_tasks=tasks, hidden_size=config.hidden_size, shared=shared)
+        self.cells = GRUCells(num_tasks=len(data.tasks), hidden_size=config.hidden_size, shared=shared)
         self.trajectories = config.trajectories
         if config.bias_initialisation:
             with torch.no_grad():
@@ -32,7 +35,7 @@ class _RecurrentNetwork(MultiTaskNetwork):
 
     def order_losses(
         self,
-        inputs: Tensor,
+        inputs: Inputs,
         labels: Tensor,
         targets: Tensor,
         mask: Tensor,
@@ -49,7 +52,7 @@ class _RecurrentNetwork(MultiTaskNetwork):
         logits = order_logits(hidden, targets, orders, self.cells, mask=mask, active=active, conditioning=labels)
         return loss(logits, targets, mask)
 
-    def mean_prediction(self, inputs: Tensor, orders: Tensor, generator: torch.Generator | None) -> Tensor:
+    def mean_prediction(self, inputs: Inputs, orders: Tensor, generator: torch.Generator | None) -> Tensor:
         """Mean of the probabilities along sampled trajectories (Tallec 2023, eq. 2.13 and 2.36): (B, T)."""
         return sample_orders(self.encoder(inputs), orders, self.cells, generator=generator).mean(dim=1)
 
@@ -59,31 +62,31 @@ class MRNN(_RecurrentNetwork):
 
     order: Tensor
 
-    def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
-        super().__init__(config, tasks, statistics, shared=True)
-        self.register_buffer("order", torch.arange(tasks)[None, :])
+    def __init__(self, config: ModelConfig, data: DataDescription, statistics: TrainingStatistics) -> None:
+        super().__init__(config, data, statistics, shared=True)
+        self.register_buffer("order", torch.arange(len(data.tasks))[None, :])
 
-    def example_losses(self, inputs: Tensor, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
+    def example_losses(self, inputs: Inputs, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
         return self.order_losses(inputs, labels, targets, mask, loss, self.order, None)[:, 0]
 
-    def predict(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def predict(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
         return self.mean_prediction(inputs, self.order.expand(self.trajectories, -1), generator)
 
 
 class MONET(_RecurrentNetwork):
     """One cell a task, and a learned mixture of orders (Tallec 2023, eq. 2.20 to 2.36)."""
 
-    def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
-        super().__init__(config, tasks, statistics, shared=False)
-        self.selector = OrderSelector(config.orders, tasks)
+    def __init__(self, config: ModelConfig, data: DataDescription, statistics: TrainingStatistics) -> None:
+        super().__init__(config, data, statistics, shared=False)
+        self.selector = OrderSelector(config.orders, len(data.tasks))
 
-    def example_losses(self, inputs: Tensor, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
+    def example_losses(self, inputs: Inputs, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
         """`-log sum_m pi_m exp(-L^sigma_m)` (Tallec 2023, eq. 2.27 and 2.28)."""
         active = self.selector.draw_active(len(inputs))
         losses = self.order_losses(inputs, labels, targets, mask, loss, self.selector.orders, active)
         return -torch.logsumexp(self.selector.log_weights(active) - losses, dim=-1)
 
-    def predict(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def predict(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
         return self.mean_prediction(inputs, self.selector.sample(self.trajectories, generator), generator)
 
     def order_parameters(self) -> list[nn.Parameter]:

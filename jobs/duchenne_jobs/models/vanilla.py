@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from duchenne_jobs.config import ModelConfig
 from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.models.encoders import build_encoder
+from duchenne_jobs.models.inputs import DataDescription, Inputs
 from duchenne_jobs.models.network import MultiTaskNetwork, TrainingStatistics
 
 
@@ -33,26 +34,26 @@ class _VanillaNetwork(MultiTaskNetwork):
     """Everything but where the heads split."""
 
     @abstractmethod
-    def logits(self, inputs: Tensor) -> Tensor:
-        """(B, F) -> (B, T)."""
+    def logits(self, inputs: Inputs) -> Tensor:
+        """B rows -> (B, T)."""
 
-    def example_losses(self, inputs: Tensor, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
+    def example_losses(self, inputs: Inputs, labels: Tensor, targets: Tensor, mask: Tensor, loss: TaskLoss) -> Tensor:
         return loss(self.logits(inputs), targets, mask)
 
-    def predict(self, inputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def predict(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
         return torch.sigmoid(self.logits(inputs))
 
 
 class VMNC(_VanillaNetwork):
     """VMN Common: one head that all tasks share up to its last layer."""
 
-    def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
+    def __init__(self, config: ModelConfig, data: DataDescription, statistics: TrainingStatistics) -> None:
         super().__init__()
         self.encoder = build_encoder(config.encoder, statistics)
         bias = statistics.bias() if config.bias_initialisation else None
-        self.head = dense_head(config.encoder.width, config.hidden_size, config.head_layers, tasks, bias)
+        self.head = dense_head(config.encoder.width, config.hidden_size, config.head_layers, len(data.tasks), bias)
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs) -> Tensor:
         logits: Tensor = self.head(self.encoder(inputs))
         return logits
 
@@ -60,14 +61,14 @@ class VMNC(_VanillaNetwork):
 class VMNS(_VanillaNetwork):
     """VMN Separate: a head of its own for each task."""
 
-    def __init__(self, config: ModelConfig, tasks: int, statistics: TrainingStatistics) -> None:
+    def __init__(self, config: ModelConfig, data: DataDescription, statistics: TrainingStatistics) -> None:
         super().__init__()
         self.encoder = build_encoder(config.encoder, statistics)
-        biases = torch.split(statistics.bias(), 1) if config.bias_initialisation else [None] * tasks
+        biases = torch.split(statistics.bias(), 1) if config.bias_initialisation else [None] * len(data.tasks)
         self.heads = nn.ModuleList(
             dense_head(config.encoder.width, config.hidden_size, config.head_layers, 1, bias) for bias in biases
         )
 
-    def logits(self, inputs: Tensor) -> Tensor:
+    def logits(self, inputs: Inputs) -> Tensor:
         encoded = self.encoder(inputs)
         return torch.cat([head(encoded) for head in self.heads], dim=-1)

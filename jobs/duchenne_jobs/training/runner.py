@@ -82,7 +82,7 @@ class FoldJobRunner:
         state = load_checkpoint(path)
         if self._warm is not None and self._warm[0] == job and state and self._warm[1].epoch == state["epoch"]:
             return self._warm[1], self._warm[2], True
-        trainer = Trainer(job.config, split.train, job.key.seed, self.device)
+        trainer = Trainer(job.config, split.train, split.data, job.key.seed, self.device)
         if state is None:
             return trainer, {}, False
         try:
@@ -106,9 +106,9 @@ class FoldJobRunner:
         try:
             probabilities = predict_baseline(
                 job.key.method,  # type: ignore[arg-type] # checked against BASELINE_NAMES by the caller
-                split.train.features.numpy().astype(np.float64),
+                split.train.inputs.require("features").numpy().astype(np.float64),
                 split.train.labels.numpy(),
-                split.held_out.features.numpy().astype(np.float64),
+                split.held_out.inputs.require("features").numpy().astype(np.float64),
                 job.key.seed,
             )
         except ValueError as error:
@@ -212,4 +212,4 @@ def _first_line(error: Exception) -> str:
 
 def _predictions(split: Split, probabilities: np.ndarray) -> Predictions:
     rows = split.held_out
-    return Predictions(split.tasks, rows.subjects, rows.sequences, rows.frames, rows.labels.numpy(), probabilities)
+    return Predictions(split.data.tasks, rows.subjects, rows.sequences, rows.frames, rows.labels.numpy(), probabilities)

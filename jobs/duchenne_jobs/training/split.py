@@ -14,6 +14,7 @@ from torch import Tensor
 
 from duchenne_jobs.data import FoldPlan, LeakError, check_rows, load_protocol, make_folds, open_dataset
 from duchenne_jobs.data.schema import matrix
+from duchenne_jobs.models.inputs import DataDescription, Inputs
 from duchenne_jobs.training.job import FoldJob, FoldsRequest, JobFailed
 
 if TYPE_CHECKING:
@@ -30,19 +31,19 @@ class Rows:
     """Rows of a dataset, in memory.
 
     Attributes:
-        features: (N, F) float32.
+        inputs: what a network sees of them.
         labels: (N, T) int8 in {-1, 0, 1}, -1 unknown.
         subjects, sequences, frames: (N,) where each row comes from.
     """
 
-    features: Tensor
+    inputs: Inputs
     labels: Tensor
     subjects: np.ndarray
     sequences: np.ndarray
     frames: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.features)
+        return len(self.labels)
 
     def names(self, indices: Tensor) -> list[str]:
         """`subject/sequence/frame` of each row of `indices`; the subject alone in a table of independent rows."""
@@ -58,12 +59,14 @@ class Rows:
 
     def not_finite(self) -> Tensor:
         """Indices of the rows that have a feature which is NaN or infinite."""
-        return torch.nonzero(~torch.isfinite(self.features).all(dim=1)).flatten()
+        if self.inputs.features is None:
+            return torch.empty(0, dtype=torch.int64)
+        return torch.nonzero(~torch.isfinite(self.inputs.features).all(dim=1)).flatten()
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training rows and held-out rows of one fold job; `tasks` names the label columns.
+    """Training rows and held-out rows of one fold job; `data` describes what a network is built for.
 
     Raises:
         duchenne_jobs.data.LeakError: a subject has rows on both sides, whatever the folds say.
@@ -71,7 +74,7 @@ class Split:
 
     train: Rows
     held_out: Rows
-    tasks: tuple[str, ...]
+    data: DataDescription
 
     def __post_init__(self) -> None:
         shared = set(self.train.subjects) & set(self.held_out.subjects)
@@ -101,7 +104,16 @@ def load_split(job: FoldJob, dataset: Dataset | None = None) -> Split:
     held_out = _read(data, held_out_subjects)
     check_rows(train_subjects, train.subjects, f"training rows of {job.key}")
     check_rows(held_out_subjects, held_out.subjects, f"held-out rows of {job.key}")
-    return Split(train, held_out, data.tasks)
+    return Split(train, held_out, describe(data))
+
+
+def describe(data: Dataset) -> DataDescription:
+    """What the manifest says that a network is built from."""
+    manifest = data.manifest
+    return DataDescription(
+        tasks=data.tasks,
+        features=len(manifest.feature_names) if manifest.feature_names else None,
+    )
 
 
 def plan_folds(subjects: tuple[str, ...], request: FoldsRequest) -> FoldPlan:
@@ -134,7 +146,7 @@ def _read(data: Dataset, subjects: tuple[str, ...]) -> Rows:
     table = data.rows(columns=[column for column in wanted if column in data.manifest.columns], subjects=subjects)
     names = table["subject"].to_numpy(zero_copy_only=False)
     return Rows(
-        features=torch.from_numpy(matrix(table, "features").astype(np.float32, copy=True)),
+        inputs=Inputs(features=torch.from_numpy(matrix(table, "features").astype(np.float32, copy=True))),
         labels=torch.from_numpy(matrix(table, "labels").astype(np.int8, copy=True)),
         subjects=names,
         sequences=_column_or(table, "sequence", np.full(len(names), "", dtype=object)),

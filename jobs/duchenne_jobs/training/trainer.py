@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.losses import Smoother, TaskLoss, inverse_frequency_weights
-from duchenne_jobs.models import MultiTaskNetwork, TrainingStatistics, build_network
+from duchenne_jobs.models import DataDescription, MultiTaskNetwork, TrainingStatistics, build_network
 from duchenne_jobs.training.job import JobFailed
 from duchenne_jobs.training.split import Rows
 
@@ -36,22 +36,23 @@ class Trainer:
     Args:
         config: model, loss and optimisation.
         rows: the training rows.
+        data: what the network is built for.
         seed: seed of initial weights, row order, dropout and sampling.
         device: where to train.
     """
 
-    def __init__(self, config: RunConfig, rows: Rows, seed: int, device: torch.device) -> None:
+    def __init__(self, config: RunConfig, rows: Rows, data: DataDescription, seed: int, device: torch.device) -> None:
         self.config = config
         self.seed = seed
         self.device = device
         self.epoch = 0
         self._rows = rows
-        self._features = rows.features.to(device)
+        self._inputs = rows.inputs.to(device)
         self._mask = (rows.labels >= 0).to(device)
         self._labels = rows.labels.clamp(min=0).to(device=device, dtype=torch.float32)
-        statistics = TrainingStatistics.of(rows.features, rows.labels)
+        statistics = TrainingStatistics.of(rows.inputs.features, rows.labels)
         torch.manual_seed(derive_seed(seed, "weights"))
-        self.network = build_network(config.model, rows.labels.shape[1], statistics).to(device)
+        self.network = build_network(config.model, data, statistics).to(device)
         self._smoother = Smoother.from_config(config.loss.smoothing, statistics.frequency)
         self._targets = self._smoother(self._labels.cpu()).to(device)
         self._loss = self._task_loss(statistics)
@@ -101,7 +102,7 @@ class Trainer:
 
     def _step(self, indices: Tensor) -> Tensor:
         losses = self.network.example_losses(
-            self._features[indices], self._labels[indices], self._targets[indices], self._mask[indices], self._loss
+            self._inputs[indices], self._labels[indices], self._targets[indices], self._mask[indices], self._loss
         )
         mean = losses.mean()
         if not bool(torch.isfinite(mean)):
@@ -133,8 +134,8 @@ class Trainer:
         self.network.eval()
         generator = torch.Generator(device=self.device)
         generator.manual_seed(derive_seed(self.seed, "predict", self.epoch))
-        batches = torch.split(rows.features, PREDICTION_BATCH)
-        return torch.cat([self.network.predict(batch.to(self.device), generator).cpu() for batch in batches])
+        batches = (rows.inputs[i : i + PREDICTION_BATCH].to(self.device) for i in range(0, len(rows), PREDICTION_BATCH))
+        return torch.cat([self.network.predict(batch, generator).cpu() for batch in batches])
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to go on after the epochs done so far."""

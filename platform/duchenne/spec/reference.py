@@ -13,7 +13,7 @@ _HEAD = """\
 # The sweep file
 
 One YAML file describes one sweep: data, model, loss, training, search, folds, budget. This page is generated from the
-models in `platform/duchenne/spec` and `jobs/duchenne_jobs/config.py`
+models in `platform/duchenne/spec` and `jobs/duchenne_jobs/config`
 (`python -m duchenne.spec.reference > docs/spec.md`); a test keeps it current. `jobs/sweeps/quickstart.yaml` is a whole
 example. Start a file with
 
@@ -58,7 +58,7 @@ last epoch; `median_stopping` after every epoch from `grace_epochs` on; `fifo` n
 
 ## To add a field
 
-1. Add it to its section: what a trial may vary to `jobs/duchenne_jobs/config.py`, all else to
+1. Add it to its section: what a trial may vary to `jobs/duchenne_jobs/config`, all else to
    `platform/duchenne/spec/sections.py` or `search.py`. Give it a type with bounds, a default, and a description that
    states its unit. It becomes a dotted path of the search space by itself.
 2. A rule over two fields of one section is a `model_validator` of that section; a rule over several sections is a

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from duchenne_jobs.config import ModelConfig
-from duchenne_jobs.models import MultiTaskNetwork, TrainingStatistics, build_network
+from duchenne_jobs.models import DataDescription, Inputs, MultiTaskNetwork, TrainingStatistics, build_network
 
 FEATURES, TASKS = 5, 3
 FREQUENCY = (0.1, 0.5, 0.8)
@@ -42,15 +42,16 @@ def build() -> Build:
             {"name": name, "encoder": {"layers": 2, "width": 8}, "hidden_size": 8, "orders": {"count": 4}} | model
         )
         torch.manual_seed(0)
-        return build_network(config, tasks, statistics(tasks))
+        data = DataDescription(tasks=tuple(f"task {task}" for task in range(tasks)), features=FEATURES)
+        return build_network(config, data, statistics(tasks))
 
     return make
 
 
 @pytest.fixture
-def inputs() -> torch.Tensor:
-    """(64, F), distributed as the statistics say."""
-    return 2.0 + 3.0 * torch.randn(64, FEATURES, generator=torch.Generator().manual_seed(1))
+def inputs() -> Inputs:
+    """64 rows of F features, distributed as the statistics say."""
+    return Inputs(features=2.0 + 3.0 * torch.randn(64, FEATURES, generator=torch.Generator().manual_seed(1)))
 
 
 @pytest.fixture

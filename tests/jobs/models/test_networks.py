@@ -8,11 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from duchenne_jobs.config import MODEL_NAMES, ModelConfig, ModelName
 from duchenne_jobs.losses import TaskLoss
-from duchenne_jobs.models import NETWORKS, TrainingStatistics, build_network
+from duchenne_jobs.models import NETWORKS, DataDescription, Inputs, TrainingStatistics, build_network
 
 PLAIN = TaskLoss(weights=None, dice=0.0)
 WEIGHTED = TaskLoss(weights=torch.tensor([1.5, 0.5, 1.0]), dice=0.5)
@@ -23,7 +22,7 @@ def test_every_name_of_the_spec_is_built() -> None:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_shapes(name: str, build: Any, inputs: Tensor) -> None:
+def test_shapes(name: str, build: Any, inputs: Inputs) -> None:
     network = build(name)
     labels = torch.ones(64, 3)
     assert network.example_losses(inputs, labels, labels, labels.bool(), PLAIN).shape == (64,)
@@ -34,7 +33,7 @@ def test_shapes(name: str, build: Any, inputs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
-def test_one_task_and_an_encoder_of_another_width(name: str, build: Any, inputs: Tensor) -> None:
+def test_one_task_and_an_encoder_of_another_width(name: str, build: Any, inputs: Inputs) -> None:
     network = build(name, tasks=1, hidden_size=6, head_layers=1, encoder={"layers": 1, "width": 9, "dropout": 0.5})
     labels = torch.ones(64, 1)
     network.example_losses(inputs, labels, labels, labels.bool(), PLAIN).mean().backward()
@@ -50,10 +49,10 @@ def test_an_unknown_label_changes_neither_loss_nor_gradient(name: str, loss: Tas
     torch.manual_seed(seed)
     network = build_network(
         ModelConfig.model_validate({"name": name, "encoder": {"width": 8}, "hidden_size": 8, "orders": {"count": 4}}),
-        3,
+        DataDescription(tasks=("a", "b", "c"), features=5),
         TrainingStatistics(torch.zeros(5), torch.ones(5), torch.full((3,), 0.3), rows=10),
     )
-    inputs = torch.randn(4, 5)
+    inputs = Inputs(features=torch.randn(4, 5))
     mask = torch.rand(4, 3) > 0.3
     mask.view(-1)[unknown] = False
     labels = (torch.rand(4, 3) > 0.5).float() * mask  # the contract: a hard label is 0 where unknown
@@ -68,7 +67,7 @@ def test_an_unknown_label_changes_neither_loss_nor_gradient(name: str, loss: Tas
 
 
 @pytest.mark.parametrize("name", ["mrnn", "monet"])
-def test_an_unknown_label_conditions_as_a_zero(name: str, build: Any, inputs: Tensor) -> None:
+def test_an_unknown_label_conditions_as_a_zero(name: str, build: Any, inputs: Inputs) -> None:
     network = build(name)
     mask = torch.tensor([[False, True, True]]).expand(64, -1)
     zeros, ones = torch.zeros(64, 3), torch.ones(64, 3)
@@ -80,7 +79,7 @@ def test_an_unknown_label_conditions_as_a_zero(name: str, build: Any, inputs: Te
     assert not torch.equal(as_zero, different)
 
 
-def test_vanilla_networks_ignore_the_labels_of_other_tasks(build: Any, inputs: Tensor) -> None:
+def test_vanilla_networks_ignore_the_labels_of_other_tasks(build: Any, inputs: Inputs) -> None:
     for name in ("vmnc", "vmns"):
         network = build(name)
         with torch.no_grad():
@@ -91,7 +90,7 @@ def test_vanilla_networks_ignore_the_labels_of_other_tasks(build: Any, inputs: T
         torch.testing.assert_close(losses, expected)
 
 
-def test_vmns_heads_are_separate_and_the_vmnc_head_is_common(build: Any, inputs: Tensor) -> None:
+def test_vmns_heads_are_separate_and_the_vmnc_head_is_common(build: Any, inputs: Inputs) -> None:
     first_only = torch.tensor([[True, False, False]]).expand(64, -1)
     labels = torch.ones(64, 3)
     separate = build("vmns")
@@ -106,6 +105,6 @@ def test_vmns_heads_are_separate_and_the_vmnc_head_is_common(build: Any, inputs:
 def test_the_encoder_standardises(build: Any) -> None:
     encoder = build("vmnc").encoder
     with torch.no_grad():
-        at_mean = encoder(torch.full((1, 5), 2.0))  # the mean of the statistics
+        at_mean = encoder(Inputs(features=torch.full((1, 5), 2.0)))  # the mean of the statistics
         torch.testing.assert_close(at_mean, encoder.layers(torch.zeros(1, 5)))
-        torch.testing.assert_close(encoder(torch.full((1, 5), 5.0)), encoder.layers(torch.ones(1, 5)))
+        torch.testing.assert_close(encoder(Inputs(features=torch.full((1, 5), 5.0))), encoder.layers(torch.ones(1, 5)))

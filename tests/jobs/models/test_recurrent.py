@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from duchenne_jobs.losses import TaskLoss
+from duchenne_jobs.models import Inputs
 from duchenne_kernels import order_marginals, sample_orders
 
 PLAIN = TaskLoss(weights=None, dice=0.0)
@@ -16,7 +17,7 @@ LABELS = torch.tensor([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
 KNOWN = torch.ones(3, 2, dtype=torch.bool)
 
 
-def written_out(network: Any, inputs: Tensor, labels: Tensor, order: list[int]) -> Tensor:
+def written_out(network: Any, inputs: Inputs, labels: Tensor, order: list[int]) -> Tensor:
     """(B, T) logits of one order, teacher forced, one torch.nn.GRUCell a task."""
     cells, state = network.cells, network.encoder(inputs)
     previous = torch.zeros(len(inputs), 1)
@@ -41,7 +42,7 @@ def joint(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.where(labels == 1, p, 1 - p).prod(dim=1)
 
 
-def test_monet_loss_is_the_mixture_of_both_orders(build: Any, inputs: Tensor) -> None:
+def test_monet_loss_is_the_mixture_of_both_orders(build: Any, inputs: Inputs) -> None:
     network, x = build("monet", tasks=2, orders={"count": 2}), inputs[:3]
     assert network.selector.orders.tolist() == [[0, 1], [1, 0]]
     with torch.no_grad():
@@ -53,7 +54,7 @@ def test_monet_loss_is_the_mixture_of_both_orders(build: Any, inputs: Tensor) ->
     torch.testing.assert_close(losses, -(0.75 * first + 0.25 * second).log())
 
 
-def test_monet_is_a_distribution_over_label_vectors(build: Any, inputs: Tensor) -> None:
+def test_monet_is_a_distribution_over_label_vectors(build: Any, inputs: Inputs) -> None:
     network, x = build("monet", tasks=2, orders={"count": 2}), inputs[:3]
     total = torch.zeros(3)
     with torch.no_grad():
@@ -63,7 +64,7 @@ def test_monet_is_a_distribution_over_label_vectors(build: Any, inputs: Tensor) 
     torch.testing.assert_close(total, torch.ones(3))
 
 
-def test_mrnn_is_one_cell_in_the_order_of_the_tasks(build: Any, inputs: Tensor) -> None:
+def test_mrnn_is_one_cell_in_the_order_of_the_tasks(build: Any, inputs: Inputs) -> None:
     network, x = build("mrnn", tasks=2), inputs[:3]
     assert network.cells.weight_hh.shape == (1, 24, 8)
     with torch.no_grad():
@@ -71,7 +72,7 @@ def test_mrnn_is_one_cell_in_the_order_of_the_tasks(build: Any, inputs: Tensor) 
         torch.testing.assert_close(network.example_losses(x, LABELS, LABELS, KNOWN, PLAIN), expected)
 
 
-def test_smoothed_targets_are_scored_and_hard_labels_are_fed(build: Any, inputs: Tensor) -> None:
+def test_smoothed_targets_are_scored_and_hard_labels_are_fed(build: Any, inputs: Inputs) -> None:
     network, x = build("mrnn", tasks=2), inputs[:3]
     targets = 0.9 * LABELS + 0.05
     with torch.no_grad():
@@ -80,7 +81,7 @@ def test_smoothed_targets_are_scored_and_hard_labels_are_fed(build: Any, inputs:
         torch.testing.assert_close(network.example_losses(x, LABELS, targets, KNOWN, PLAIN), expected)
 
 
-def test_weights_and_dice_enter_each_order_before_the_mixture(build: Any, inputs: Tensor) -> None:
+def test_weights_and_dice_enter_each_order_before_the_mixture(build: Any, inputs: Inputs) -> None:
     network, x = build("monet", tasks=2, orders={"count": 2}), inputs[:3]
     loss = TaskLoss(torch.tensor([1.5, 0.5]), dice=0.5)
     with torch.no_grad():
@@ -91,7 +92,7 @@ def test_weights_and_dice_enter_each_order_before_the_mixture(build: Any, inputs
 
 
 @pytest.mark.parametrize("name", ["mrnn", "monet"])
-def test_both_ways_to_a_plain_loss_agree(name: str, build: Any, inputs: Tensor) -> None:
+def test_both_ways_to_a_plain_loss_agree(name: str, build: Any, inputs: Inputs) -> None:
     network, x = build(name, tasks=2), inputs[:3]
     known = torch.tensor([[True, False], [True, True], [False, False]])
     with torch.no_grad():
@@ -101,7 +102,7 @@ def test_both_ways_to_a_plain_loss_agree(name: str, build: Any, inputs: Tensor) 
 
 
 @pytest.mark.parametrize("per", ["batch", "example"])
-def test_order_dropout_mixes_the_active_orders_alone(per: str, build: Any, inputs: Tensor) -> None:
+def test_order_dropout_mixes_the_active_orders_alone(per: str, build: Any, inputs: Inputs) -> None:
     network = build("monet", orders={"count": 6, "active": 2, "dropout_per": per}).train()
     x, known = inputs[:3], torch.ones(3, 3, dtype=torch.bool)
     labels = torch.tensor([[0.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
@@ -120,7 +121,7 @@ def test_order_dropout_mixes_the_active_orders_alone(per: str, build: Any, input
     torch.testing.assert_close(losses, -expected.log())
 
 
-def test_gradient_of_the_order_logits(build: Any, inputs: Tensor) -> None:
+def test_gradient_of_the_order_logits(build: Any, inputs: Inputs) -> None:
     """Tallec 2023, eq. 2.29: dL/du_m = pi_m (1 - exp(L - L^m))."""
     network, x = build("monet", tasks=2, orders={"count": 2}), inputs[:1]
     labels, known = LABELS[:1], KNOWN[:1]
@@ -134,7 +135,7 @@ def test_gradient_of_the_order_logits(build: Any, inputs: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", ["mrnn", "monet"])
-def test_predictions_are_the_mean_of_the_trajectories(name: str, build: Any, inputs: Tensor) -> None:
+def test_predictions_are_the_mean_of_the_trajectories(name: str, build: Any, inputs: Inputs) -> None:
     network = build(name, trajectories=7).eval()
     with torch.no_grad():
         predicted = network.predict(inputs, torch.Generator().manual_seed(3))
@@ -147,7 +148,7 @@ def test_predictions_are_the_mean_of_the_trajectories(name: str, build: Any, inp
     torch.testing.assert_close(predicted, trajectories.mean(dim=1))
 
 
-def test_many_trajectories_approach_the_exact_marginals(build: Any, inputs: Tensor) -> None:
+def test_many_trajectories_approach_the_exact_marginals(build: Any, inputs: Inputs) -> None:
     network = build("monet", trajectories=4000).eval()
     with torch.no_grad():
         network.selector.logits.copy_(torch.tensor([0.5, 0.25, 0.125, 0.125]).log())

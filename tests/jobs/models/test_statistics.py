@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from duchenne_jobs.models import TrainingStatistics
+from duchenne_jobs.models import Inputs, TrainingStatistics
 
 
 def of(features: list[list[float]], labels: list[list[int]]) -> TrainingStatistics:
@@ -46,7 +46,7 @@ def test_a_broken_row_leaves_the_others_their_statistics() -> None:
 
 @pytest.mark.parametrize("name", ["vmnc", "vmns", "mrnn", "monet"])
 def test_untrained_networks_predict_about_the_training_frequency(
-    name: str, build: Any, inputs: torch.Tensor, frequency: torch.Tensor
+    name: str, build: Any, inputs: Inputs, frequency: torch.Tensor
 ) -> None:
     network = build(name).eval()
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_untrained_networks_predict_about_the_training_frequency(
 
 
 def test_with_a_silent_last_layer_the_prediction_is_the_frequency(
-    build: Any, inputs: torch.Tensor, frequency: torch.Tensor
+    build: Any, inputs: Inputs, frequency: torch.Tensor
 ) -> None:
     network = build("vmnc")
     with torch.no_grad():

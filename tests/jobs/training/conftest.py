@@ -13,6 +13,7 @@ import torch
 
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.data import Dataset, DatasetWriter, materialise, open_dataset
+from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey, JobStopped
 from duchenne_jobs.training.split import Rows
 from duchenne_jobs.training.trainer import Trainer
@@ -124,6 +125,9 @@ def rewritten(toy: Dataset, tmp_path: Path) -> Callable[..., Dataset]:
     return make
 
 
+DESCRIPTION = DataDescription(tasks=("a", "b", "c"), features=4)
+
+
 @pytest.fixture
 def rows() -> Rows:
     """40 rows of 4 features in odd units and 3 tasks, one label in ten unknown."""
@@ -132,7 +136,7 @@ def rows() -> Rows:
     labels = (features[:, :3] > [0, 5, -5]).astype(np.int8)
     labels[random.random((40, 3)) < 0.1] = -1
     return Rows(
-        features=torch.from_numpy(features.astype(np.float32)),
+        inputs=Inputs(features=torch.from_numpy(features.astype(np.float32))),
         labels=torch.from_numpy(labels),
         subjects=np.array([f"S{i:02d}" for i in range(40)], dtype=object),
         sequences=np.array(["T1"] * 20 + [""] * 20, dtype=object),
@@ -145,6 +149,6 @@ def trainer(rows: Rows) -> Callable[..., Trainer]:
     """`trainer(name, seed=..., rows=..., **sections)`."""
 
     def make(name: str = "monet", seed: int = 0, data: Rows | None = None, **sections: Any) -> Trainer:
-        return Trainer(run_config(name, **sections), data or rows, seed, torch.device("cpu"))
+        return Trainer(run_config(name, **sections), data or rows, DESCRIPTION, seed, torch.device("cpu"))
 
     return make

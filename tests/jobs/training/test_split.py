@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from duchenne_jobs.data import Dataset, DatasetWriter, Description, FoldError, LeakError, open_dataset
+from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobFailed
 from duchenne_jobs.training.split import Rows, Split, load_split, plan_folds
 
@@ -36,20 +37,20 @@ def test_evaluation_holds_out_the_test_fold_and_search_a_part_of_the_rest(toy: D
 
 def test_rows_are_those_of_the_dataset(toy: Dataset, job: MakeJob) -> None:
     split = load_split(job(phase="evaluation"))
-    assert split.tasks == toy.tasks
+    assert split.data.tasks == toy.tasks
     stored = {row["subject"]: row for row in toy.rows().to_pylist()}
     for rows in (split.train, split.held_out):
-        assert rows.features.dtype == torch.float32
+        assert rows.inputs.features.dtype == torch.float32
         assert rows.labels.dtype == torch.int8
         for index, subject in enumerate(rows.subjects):
-            assert rows.features[index].tolist() == pytest.approx(stored[subject]["features"])
+            assert rows.inputs.features[index].tolist() == pytest.approx(stored[subject]["features"])
             assert rows.labels[index].tolist() == stored[subject]["labels"]
 
 
 def test_a_subject_on_both_sides_is_a_leak(rows: Rows) -> None:
     shared = replace(rows, subjects=np.array(["S05", "S07"] + [f"X{i}" for i in range(38)], dtype=object))
     with pytest.raises(LeakError) as caught:
-        Split(rows, shared, ("a", "b", "c"))
+        Split(rows, shared, DataDescription(tasks=("a", "b", "c")))
     assert str(caught.value) == (
         "training and held-out rows must share no subject, but 2 stand on both sides, first 'S05'; make the folds "
         "again from this dataset"
@@ -96,6 +97,6 @@ def test_rows_are_named_and_counted(rows: Rows) -> None:
     assert rows.listed(torch.tensor([3, 25])) == "S03/T1/3, S25"
     assert rows.listed(torch.arange(20, 40)).endswith("S27 and 12 more")
     assert rows.not_finite().tolist() == []
-    features = rows.features.clone()
+    features = rows.inputs.features.clone()
     features[4, 1], features[9, 0] = float("nan"), float("-inf")
-    assert replace(rows, features=features).not_finite().tolist() == [4, 9]
+    assert replace(rows, inputs=Inputs(features=features)).not_finite().tolist() == [4, 9]

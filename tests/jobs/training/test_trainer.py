@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from duchenne_jobs.losses import TaskLoss
+from duchenne_jobs.models import Inputs
 from duchenne_jobs.training import JobFailed, JobStopped
 from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
 from duchenne_jobs.training.split import Rows
@@ -108,7 +109,7 @@ def test_a_step_follows_the_gradient_of_the_mean_loss_of_its_rows(trainer: Make,
     without_dropout = {"model": {"encoder": {"layers": 1, "width": 8}}}
     subject, twin = trainer("vmnc", **without_dropout), trainer("vmnc", **without_dropout)
     labels, mask = rows.labels.clamp(min=0).float(), rows.labels >= 0
-    losses = twin.network.example_losses(rows.features, labels, labels, mask, TaskLoss(None, 0.0))
+    losses = twin.network.example_losses(rows.inputs, labels, labels, mask, TaskLoss(None, 0.0))
     mean = losses.mean()
     expected = torch.autograd.grad(mean, list(twin.network.parameters()))
     assert subject._step(torch.arange(40)).mean().item() == pytest.approx(mean.item())
@@ -170,9 +171,9 @@ def test_a_task_without_known_labels_leaves_the_others_their_weights(trainer: Ma
 
 
 def broken_row(rows: Rows, value: float, row: int) -> Rows:
-    features = rows.features.clone()
+    features = rows.inputs.features.clone()
     features[row, 2] = value
-    return replace(rows, features=features)
+    return replace(rows, inputs=Inputs(features=features))
 
 
 @pytest.mark.parametrize("name", MODELS)
