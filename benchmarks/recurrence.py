@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from duchenne_kernels import GRUCells, cpu_kernels, order_log_likelihood
+from duchenne_kernels import GRUCells, cpu_kernels, explain, order_log_likelihood
+from duchenne_kernels.recurrence.api import Backend
 from duchenne_kernels.recurrence.op import plain_kernels
 from duchenne_kernels.recurrence.trie import build_trie
 
@@ -88,8 +89,8 @@ def draw(shape: Shape, device: str) -> Inputs:
 Likelihood = Callable[[Inputs], Tensor]
 
 
-def ours(inputs: Inputs) -> Tensor:
-    return order_log_likelihood(inputs.hidden, inputs.labels, inputs.orders, inputs.cells)
+def ours(inputs: Inputs, backend: Backend = "auto") -> Tensor:
+    return order_log_likelihood(inputs.hidden, inputs.labels, inputs.orders, inputs.cells, backend=backend)
 
 
 def _step(state: Tensor, fed: Tensor, targets: Tensor, gathered: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -150,9 +151,11 @@ def loop_over_cells(inputs: Inputs) -> Tensor:
 
 
 OURS, OURS_PLAIN, COMPILED = "duchenne_kernels", "duchenne_kernels, plain PyTorch", "gather + bmm, torch.compile"
+OURS_TRITON = "duchenne_kernels, Triton"
 PEERS: dict[str, Likelihood] = {
     OURS: ours,
-    OURS_PLAIN: ours,
+    OURS_TRITON: partial(ours, backend="triton"),
+    OURS_PLAIN: partial(ours, backend="cpu"),
     "gather + bmm": gather_bmm,
     COMPILED: gather_bmm_compiled,
     "loop over nn.GRUCell": loop_over_cells,
@@ -296,6 +299,9 @@ def peak_in_a_process(name: str, shape: Shape, device: str) -> int | None:
 def report(shape: Shape, device: str, peers: list[str], memory: bool) -> str:
     inputs = draw(shape, device)
     wanted = truth(inputs)
+    reasons = explain(inputs.hidden, inputs.orders, inputs.cells)
+    chosen = [name for name, reason in reasons.items() if reason is None][-1]  # by "auto"
+    peers = [name for name in peers if name != OURS_TRITON or reasons["triton"] is None]
     errors = {name: disagreement(name, inputs, wanted) for name in peers}
     right = [name for name in peers if errors[name] < BOUND]
     calls: dict[str, Callable[[], object]] = {name: partial(step, name, inputs) for name in right}
@@ -305,7 +311,10 @@ def report(shape: Shape, device: str, peers: list[str], memory: bool) -> str:
     calls["nn.GRU, one order, same rows and steps"] = sequence_ceiling(shape, device)
     times = median_times(calls, device)
     floor = floor_seconds(shape, inputs, sgemm_speed(device))
-    lines = [shape.title, f"{'':46s}{'ms':>9s}{'x ours':>9s}{'x floor':>9s}{'peak MiB':>10s}{'rel. RMS':>10s}"]
+    lines = [
+        f"{shape.title}, backend {chosen}",
+        f"{'':46s}{'ms':>9s}{'x ours':>9s}{'x floor':>9s}{'peak MiB':>10s}{'rel. RMS':>10s}",
+    ]
     for name in [*peers, *[name for name in times if name not in peers]]:
         if name not in times:
             lines.append(f"{name:46s}{'wrong':>9s}{'':28s}{errors[name]:10.1e}")
@@ -367,8 +376,7 @@ def main() -> None:
     parts = [header(options.device)]
     print(parts[0], flush=True)
     for shape in shapes:
-        peers = [name for name in options.peers if options.device == "cpu" or name != OURS_PLAIN]
-        parts.append(report(shape, options.device, peers, not options.no_memory))
+        parts.append(report(shape, options.device, options.peers, not options.no_memory))
         print(f"\n{parts[-1]}", flush=True)
     if options.write:
         target = RESULTS / f"recurrence_{options.device}_{datetime.date.today().isoformat()}.txt"

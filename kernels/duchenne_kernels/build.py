@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from duchenne_kernels.recurrence.cuda import library as cuda_library
-from duchenne_kernels.recurrence.native import library
+from duchenne_kernels.recurrence.native import compiler as native_compiler
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     options = parser.parse_args()
     compiler = options.nvcc if options.cuda else options.compiler
     try:
-        paths = [cuda_library.build(compiler)] if options.cuda else library.build(compiler)
+        paths = [cuda_library.build(compiler)] if options.cuda else native_compiler.build(compiler)
     except FileNotFoundError:
         sys.stderr.write(f"no compiler {compiler!r} found; the other kernels stay in use\n")
         return 1

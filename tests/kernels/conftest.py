@@ -13,7 +13,7 @@ from torch import Tensor
 
 from duchenne_kernels import GRUCells, order_log_likelihood, order_logits
 from duchenne_kernels.recurrence import op
-from duchenne_kernels.recurrence.native import library
+from duchenne_kernels.recurrence.native import compiler, library
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def compiled_kernels() -> library.Library:
     if isinstance(library.load(), str):
         if shutil.which("g++") is None:
             pytest.skip("no g++ here to compile the CPU kernels")
-        library.build()
+        compiler.build()
         library.load.cache_clear()
     loaded = library.load()
     if isinstance(loaded, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from duchenne_kernels import cpu_kernels
-from duchenne_kernels.recurrence.native import library
+from duchenne_kernels.recurrence.native import compiler, library
 
 BUILD = [sys.executable, "-m", "duchenne_kernels.build"]
 
@@ -34,18 +35,29 @@ def test_a_compiler_that_refuses_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
 def test_every_variant_compiles_without_a_warning(tmp_path: Path) -> None:
-    for variant in library.variants():
+    for variant in compiler.variants():
         flags = ["-O3", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *variant.flags]
-        command = ["g++", *flags, "-o", str(tmp_path / variant.name), str(library.SOURCE)]
+        command = ["g++", *flags, "-o", str(tmp_path / variant.name), str(compiler.SOURCE)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
 
 def test_without_the_library_the_reason_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(library, "SOURCE", tmp_path / "recurrence.cpp")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
     library.load.cache_clear()
     try:
         assert cpu_kernels() == "plain PyTorch: not built; run `python -m duchenne_kernels.build`"
+    finally:
+        library.load.cache_clear()
+
+
+def test_a_library_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for variant in compiler.variants():
+        (tmp_path / variant.file).write_text("no library")
+    monkeypatch.setattr(library, "FOLDER", tmp_path)
+    library.load.cache_clear()
+    try:
+        assert re.fullmatch(r"plain PyTorch: recurrence_\w+\.so can't be loaded \(.*\); run .*", cpu_kernels())
     finally:
         library.load.cache_clear()
 
@@ -63,7 +75,7 @@ order_log_likelihood(hidden, torch.ones(2, 3), orders, cells, active=torch.tenso
 print(explain(hidden, orders, cells)["triton"])
 """
     command = [sys.executable, "-W", "ignore", "-c", program]
-    source = str(Path(library.SOURCE).parents[3])
+    source = str(Path(compiler.SOURCE).parents[3])
     environment = {"PATH": "", "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "triton: triton isn't installed\n", done.stderr

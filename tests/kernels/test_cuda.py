@@ -49,6 +49,26 @@ def test_the_arithmetic_agrees(sizes, active, make, run, assert_close, poisoned,
     assert_close(run(problem, "cuda"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
 
 
+@pytest.mark.parametrize("active", [None, 3])
+@pytest.mark.parametrize("groups", [[[0, 3], [1], [4, 2]], [[4, 1, 0], [2, 3]]], ids=str)
+def test_groups_of_tasks_agree(groups, active, make, run, assert_close, poisoned, on_a_host) -> None:  # type: ignore[no-untyped-def]
+    problem = make(batch=17, count=6, tasks=5, hidden=12, groups=groups, masked=True, active=active)
+    assert_close(run(problem, "cuda"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
+
+
+def test_shared_cells_agree(make, run, assert_close, poisoned, on_a_host) -> None:  # type: ignore[no-untyped-def]
+    problem = make(batch=3, count=6, tasks=5, hidden=12, shared=True)
+    assert_close(run(problem, "cuda"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
+
+
+def test_passes_opcheck(make, on_a_host) -> None:  # type: ignore[no-untyped-def]
+    problem = make(batch=2, count=2, tasks=2, hidden=16)
+    weights = [tensor.detach().requires_grad_(tensor.is_floating_point()) for tensor in problem.cells.stacked()]
+    arguments = (problem.hidden.requires_grad_(), problem.labels.requires_grad_(), problem.orders, None, *weights)
+    results = torch.library.opcheck(torch.ops.duchenne_kernels.recurrence_cuda.default, arguments)
+    assert set(results.values()) == {"SUCCESS"}
+
+
 def test_nan_stays_nan(make, run, on_a_host) -> None:  # type: ignore[no-untyped-def]
     problem = make(batch=3, count=2, tasks=3, hidden=16)
     problem.hidden[1, 4] = float("nan")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -37,8 +41,13 @@ def test_opcheck(active: int | None, make, cpu_kernels) -> None:  # type: ignore
     assert set(results.values()) == {"SUCCESS"}
 
 
-def test_compiles_into_one_graph(make) -> None:  # type: ignore[no-untyped-def]
-    problem = make(masked=True)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"active": 2}, {"groups": [[0, 3], [1, 2]]}, {"shared": True}],
+    ids=["plain", "active", "groups", "shared"],
+)
+def test_compiles_into_one_graph(changes, make) -> None:  # type: ignore[no-untyped-def]
+    problem = make(masked=True, **changes)
     loss = loss_of(problem)
     results = []
     for call in (loss, torch.compile(loss, fullgraph=True, backend="aot_eager")):
@@ -73,29 +82,49 @@ def test_autocast_keeps_float32(make, cpu_kernels) -> None:  # type: ignore[no-u
     torch.testing.assert_close(narrow.float(), wanted, rtol=2e-2, atol=2e-2)
 
 
-def test_trains_under_ddp(make, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    problem = make(hard=True)
+RANK = """
+import sys
+import torch
+from duchenne_kernels import GRUCells, order_log_likelihood
 
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cells = problem.cells
+rank, folder = int(sys.argv[1]), sys.argv[2]
 
-        def forward(self, hidden: Tensor, labels: Tensor) -> Tensor:
-            return loss_of(problem)(hidden, labels)
 
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        model = torch.nn.parallel.DistributedDataParallel(Model())
-        before = problem.cells.weight_hh.detach().clone()
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-        first = model(problem.hidden, problem.labels)
-        first.backward()
-        optimiser.step()
-        assert not torch.equal(before, problem.cells.weight_hh)
-        assert model(problem.hidden, problem.labels) < first
-    finally:
-        torch.distributed.destroy_process_group()
+class Mixture(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = GRUCells(4, 8)
+
+    def forward(self, hidden, labels, orders):
+        return -torch.logsumexp(order_log_likelihood(hidden, labels, orders, self.cells), dim=1).mean()
+
+
+given = torch.load(f"{folder}/given.pt", weights_only=True)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+mixture = Mixture()
+mixture.cells.load_state_dict(given["cells"])
+half = slice(rank * 2, rank * 2 + 2)
+model = torch.nn.parallel.DistributedDataParallel(mixture)
+model(given["hidden"][half], given["labels"][half], given["orders"]).backward()
+torch.save({name: value.grad for name, value in mixture.cells.named_parameters()}, f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_ddp_processes_average_the_gradients_of_their_halves(make, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    problem = make(batch=4, hard=True)
+    given = {"hidden": problem.hidden, "labels": problem.labels, "orders": problem.orders}
+    torch.save(given | {"cells": problem.cells.state_dict()}, tmp_path / "given.pt")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    commands = [[sys.executable, "-W", "ignore", "-c", RANK, str(rank), str(tmp_path)] for rank in (0, 1)]
+    ranks = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for command in commands]
+    messages = [process.communicate(timeout=120)[1] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0], messages
+    loss_of(problem)(problem.hidden, problem.labels).backward()  # the mean over both halves
+    wanted = {name: parameter.grad for name, parameter in problem.cells.named_parameters()}
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, wanted)
 
 
 def test_vmap_free_second_order_is_refused_not_wrong(make) -> None:  # type: ignore[no-untyped-def]

@@ -90,9 +90,8 @@ def order_log_likelihood(
         known = mask.unsqueeze(1)
     terms = targets.unsqueeze(1) * logits - functional.softplus(logits)
     if known is not None:
-        # `where`, not a product: a masked term must not turn an infinity of its own into NaN, yet a NaN state
-        # still shows
-        # in every known term that follows it.
+        # `where`, not a product: a masked term must not turn an infinity of its own into NaN, yet a NaN state still
+        # shows in every known term that follows it.
         terms = torch.where(known, terms, torch.zeros((), dtype=terms.dtype, device=terms.device))
     return terms.sum(dim=-1)
 
@@ -162,8 +161,7 @@ def order_marginals(
         weights: (M,) or (B, M), the mixture pi; non-negative and summing to 1.
         cells: the parameters.
         minimum_mass: branches with at most this share of the probability are left out, which lowers each entry by at
-        most
-            the mass left out. 0 is exact.
+            most the mass left out. 0 is exact.
         max_rows: states advanced at a time; bounds the memory to about 2 T max_rows H numbers.
 
     Returns:
@@ -189,7 +187,7 @@ def order_marginals(
 def explain(hidden: Tensor, orders: Tensor, cells: GRUCells, active: Tensor | None = None) -> dict[str, str | None]:
     """Why each backend can't take these arguments: one sentence, or None for a backend that can.
 
-    "auto" takes the last of `reference`, `cpu`, `triton`, `cuda` that can.
+    "auto" takes the last of `reference`, `cpu`, `triton`, `cuda` that can. On a GPU, `cpu` is its plain PyTorch form.
     """
     rows = hidden.shape[0] * (orders.shape[0] if active is None else active.shape[-1])
     return {name: _refusal(name, hidden, cells, rows) for name in BACKENDS}
@@ -197,13 +195,13 @@ def explain(hidden: Tensor, orders: Tensor, cells: GRUCells, active: Tensor | No
 
 def _refusal(backend: str, hidden: Tensor, cells: GRUCells, rows: int) -> str | None:
     """Why `backend` can't compute B x K = `rows` rows of this, or None."""
-    if backend == "cpu" and hidden.device.type != "cpu":
-        return f"cpu: hidden is on {hidden.device}, not on the CPU"
+    if backend == "cpu" and hidden.device.type not in ("cpu", "cuda"):
+        return f"cpu: hidden is on {hidden.device}, neither on the CPU nor on a GPU"
     if backend == "triton":
-        reason = triton_launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
+        reason = triton_launch.refusal(hidden, cells.weight_hh.dtype, rows, cells.num_cells)
         return None if reason is None else f"triton: {reason}"
     if backend == "cuda":
-        reason = cuda_launch.refusal(hidden, cells.weight_hh.dtype, cells.slots.shape[1], rows, cells.num_cells)
+        reason = cuda_launch.refusal(hidden, cells.weight_hh.dtype, rows, cells.num_cells)
         return None if reason is None else f"cuda: {reason}"
     return None
 
@@ -247,9 +245,8 @@ def _fed_labels(
     validation.check_hidden(hidden, cells)
     validation.check_orders_shape(orders, cells, hidden.device)
     if not torch.compiler.is_compiling():
-        cached_trie(
-            orders
-        )  # checks the permutations of an order set that it hasn't seen; in a compiled graph the op does
+        # Checks the permutations of an order set that it hasn't seen; in a compiled graph the op does.
+        cached_trie(orders)
     if mask is not None:
         validation.check_mask(mask, hidden, cells.num_tasks)
     validation.check_labels("labels", labels, hidden, cells.num_tasks, mask)

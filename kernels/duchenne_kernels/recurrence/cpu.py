@@ -1,4 +1,4 @@
-"""The recurrence on a CPU in plain PyTorch: prefix trie, one matmul per cell and level, hand-written backward.
+"""The recurrence in plain PyTorch, on any device: prefix trie, one matmul per cell and level, hand-written backward.
 
 Only the states that feed a later step are saved; gates are recomputed in backward. Weight gradients are summed per
 cell, one matmul a level.
@@ -14,20 +14,8 @@ import torch
 from torch import Tensor
 
 from duchenne_kernels.cells import CellWeights
+from duchenne_kernels.recurrence.registration import Gradients
 from duchenne_kernels.recurrence.trie import Level, Plan
-
-
-class Gradients(NamedTuple):
-    """Gradients of every differentiable input, in the order of the op's arguments."""
-
-    hidden: Tensor
-    fed: Tensor
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor
-    bias_hh: Tensor
-    weight_out: Tensor
-    bias_out: Tensor
 
 
 class Gates(NamedTuple):
@@ -42,7 +30,12 @@ class Gates(NamedTuple):
 def labels_by_cell(fed: Tensor, slots: Tensor) -> Tensor:
     """Labels that each cell feeds to the next: fed (B, T), slots (C, W) -> (C, B, W), 0 in padded slots."""
     gathered = fed[:, slots.clamp(min=0)].permute(1, 0, 2)
-    return torch.where((slots >= 0).unsqueeze(1), gathered, torch.zeros((), dtype=fed.dtype)).contiguous()
+    return torch.where((slots >= 0).unsqueeze(1), gathered, fed.new_zeros(())).contiguous()
+
+
+def add_rows(target: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+    """Adds `rows` to `target` at `index`, in place and in a fixed order: on a GPU, `index_add_` has none."""
+    return target.index_put_((index,), rows, accumulate=True) if target.is_cuda else target.index_add_(0, index, rows)
 
 
 def forward(hidden: Tensor, fed: Tensor, plan: Plan, weights: CellWeights) -> tuple[Tensor, Tensor]:
@@ -81,7 +74,7 @@ def backward(
     size, width = hidden.shape[1], weights.slots.shape[1]
     by_cell = labels_by_cell(fed, weights.slots)
     grad_by_cell = torch.zeros_like(by_cell)
-    sums = [torch.zeros(tensor.shape, dtype=tensor.dtype) for tensor in weights[:-1]]
+    sums = [tensor.new_zeros(tensor.shape) for tensor in weights[:-1]]
     grads = CellWeights._make([*sums, weights.slots])
     leaves = plan.offsets[-1] - plan.offsets[-2]
     grad_after = hidden.new_zeros(leaves, per_row, size)  # of this level's new states, from the level below
@@ -96,8 +89,7 @@ def backward(
         grad_before, grad_inputs = _through_cell(grad_state, gates, before, inputs, level, per_row, weights, grads)
         if depth:
             _add_label_gradient(grad_by_cell, grad_inputs.view(-1, per_row, width), plan, depth)
-        grad_after = torch.zeros(above.shape, dtype=hidden.dtype)
-        grad_after.index_add_(0, level.parent, grad_before.view(-1, per_row, size))
+        grad_after = add_rows(hidden.new_zeros(above.shape), level.parent, grad_before.view(-1, per_row, size))
     return Gradients(grad_after.view(hidden.shape), _to_labels(grad_by_cell, fed, weights.slots), *grads[:-1])
 
 
@@ -194,11 +186,11 @@ def _add_label_gradient(grad_by_cell: Tensor, grad_inputs: Tensor, plan: Plan, d
     """Adds the inputs' gradient (N, S, W) of a level to the labels that it fed, (C, B, W)."""
     fed_by = plan.levels[depth].fed
     if plan.examples is None:
-        grad_by_cell.index_add_(0, fed_by, grad_inputs)
+        add_rows(grad_by_cell, fed_by, grad_inputs)
         return
     cells, batch, width = grad_by_cell.shape
     flat = grad_by_cell.view(cells * batch, width)
-    flat.index_add_(0, fed_by * batch + plan.examples[depth], grad_inputs.squeeze(1))
+    add_rows(flat, fed_by * batch + plan.examples[depth], grad_inputs.squeeze(1))
 
 
 def labels_gradient(grad_inputs: Tensor, plan: Plan, fed: Tensor, slots: Tensor) -> Tensor:
@@ -211,7 +203,5 @@ def labels_gradient(grad_inputs: Tensor, plan: Plan, fed: Tensor, slots: Tensor)
 
 def _to_labels(grad_by_cell: Tensor, fed: Tensor, slots: Tensor) -> Tensor:
     """Gradient of the fed labels (B, T): grad_by_cell (C, B, W) brought back through `slots`; a task has one slot."""
-    grad = torch.zeros_like(fed)
-    used = slots >= 0
-    grad[:, slots[used]] = grad_by_cell.permute(1, 0, 2)[:, used]
-    return grad
+    position_of_task = slots.flatten().argsort(stable=True)[-fed.shape[1] :]  # padding, -1, comes first
+    return grad_by_cell.permute(1, 0, 2).flatten(1)[:, position_of_task]

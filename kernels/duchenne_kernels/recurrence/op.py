@@ -1,4 +1,4 @@
-"""The recurrence as torch custom ops, so that autograd, `torch.compile`, autocast and DDP treat it as one operator.
+"""The trie backend as a torch op: compiled kernels on a CPU where they were built, plain PyTorch everywhere else.
 
 Shapes: B batch, M orders, K active orders, T tasks, C cells, H hidden, W label slots.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from duchenne_kernels.cells import CellWeights
 from duchenne_kernels.recurrence import cpu
 from duchenne_kernels.recurrence.native import kernels, library
+from duchenne_kernels.recurrence.registration import Gradients, Inputs, register
 from duchenne_kernels.recurrence.trie import Plan, active_plan, cached_plan
 
 
@@ -25,14 +26,13 @@ class _Kernels(Protocol):
 
     def backward(
         self, grad_logits: Tensor, hidden: Tensor, fed: Tensor, plan: Plan, weights: CellWeights, states: Tensor
-    ) -> cpu.Gradients: ...
+    ) -> Gradients: ...
 
 
 def _kernels(weights: CellWeights) -> _Kernels:
     cells, _gates, size = weights.weight_hh.shape
-    if _plain_only or kernels.refusal(weights.weight_hh.dtype, cells, size) is not None:
-        return cpu
-    return kernels
+    refused = kernels.refusal(weights.weight_hh.device, weights.weight_hh.dtype, cells, size)
+    return cpu if _plain_only or refused is not None else kernels
 
 
 _plain_only = False
@@ -57,132 +57,48 @@ def cpu_kernels() -> str:
     return f"plain PyTorch: {loaded}" if isinstance(loaded, str) else f"compiled ({loaded.variant})"
 
 
-def _plan(orders: Tensor, active: Tensor | None) -> Plan:
-    return cached_plan(orders) if active is None else active_plan(orders, active)
+def _plan(inputs: Inputs) -> Plan:
+    plan = cached_plan(inputs.orders) if inputs.active is None else active_plan(inputs.orders, inputs.active)
+    return plan.on(inputs.hidden.device)
 
 
-def _output_index(plan: Plan, slots: Tensor) -> Tensor:
+def _output_index(plan: Plan, slots: Tensor, tasks: int) -> Tensor:
     """Flat index (row, slot) of each task of each order, (M, T) or (B, K, T): slots (C, W)."""
     width = slots.shape[1]
-    used = (slots >= 0).flatten()
-    position_of_task = torch.empty(int(used.sum()), dtype=torch.int64)
-    position_of_task[slots.flatten()[used]] = used.nonzero().flatten()  # cell * W + slot
-    rows = plan.output_rows()[..., position_of_task // width]
+    position_of_task = slots.flatten().argsort(stable=True)[-tasks:]  # cell * W + slot; padding, -1, comes first
+    rows = plan.output_rows[..., position_of_task // width]
     return rows * width + position_of_task % width
 
 
-@torch.library.custom_op("duchenne_kernels::recurrence_cpu", mutates_args=(), device_types="cpu")
-def recurrence_cpu(
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Logits (B, K, T) in task order, and the saved states, whose first rows are used (see `cpu.forward`)."""
-    weights = CellWeights(weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out, slots)
-    plan = _plan(orders, active)
+def _forward(inputs: Inputs) -> tuple[Tensor, Tensor]:
+    """The states' first rows are used (see `cpu.forward`)."""
+    hidden, fed, _orders, active, weights = inputs
+    plan = _plan(inputs)
     by_row, states = _kernels(weights).forward(hidden.contiguous(), fed, plan, weights)
-    index = _output_index(plan, slots)
+    index = _output_index(plan, weights.slots, fed.shape[1])
     flat = by_row.view(-1, by_row.shape[2])
     if active is not None:
         return flat.view(-1)[index], states
     return flat[index].permute(2, 0, 1).contiguous(), states
 
 
-@recurrence_cpu.register_fake
-def _(
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-) -> tuple[Tensor, Tensor]:
-    batch = hidden.shape[0]
-    kept = orders.shape[0] if active is None else active.shape[1]
-    # How many states are saved depends on how many prefixes the orders share.
-    rows, padded = (torch.library.get_ctx().new_dynamic_size(min=0) for _ in range(2))
-    per_row = batch if active is None else 1
-    return hidden.new_empty(batch, kept, fed.shape[1]), hidden.new_empty(rows, per_row, padded)
-
-
-@torch.library.custom_op("duchenne_kernels::recurrence_cpu_backward", mutates_args=(), device_types="cpu")
-def recurrence_cpu_backward(
-    grad_logits: Tensor,
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of hidden, fed and the six cell tensors from `grad_logits` (B, K, T)."""
-    weights = CellWeights(weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out, slots)
-    plan = _plan(orders, active)
-    index = _output_index(plan, slots)
-    width, rows = slots.shape[1], plan.offsets[-1]
-    if active is not None:
-        by_row = grad_logits.new_zeros(rows * width, 1).index_add_(0, index.flatten(), grad_logits.reshape(-1, 1))
-    else:
-        batch = hidden.shape[0]
-        incoming = grad_logits.permute(1, 2, 0).reshape(-1, batch)
-        by_row = grad_logits.new_zeros(rows * width, batch).index_add_(0, index.flatten(), incoming)
+def _backward(grad_logits: Tensor, inputs: Inputs, states: Tensor) -> Gradients:
+    hidden, fed, _orders, active, weights = inputs
+    plan = _plan(inputs)
+    index = _output_index(plan, weights.slots, fed.shape[1]).flatten()
+    width, rows = weights.slots.shape[1], plan.offsets[-1]
+    incoming = (
+        grad_logits.reshape(-1, 1) if active is not None else grad_logits.permute(1, 2, 0).reshape(-1, hidden.shape[0])
+    )
+    by_row = cpu.add_rows(grad_logits.new_zeros(rows * width, incoming.shape[1]), index, incoming)
     by_row = by_row.view(rows, width, -1)
     return _kernels(weights).backward(by_row, hidden.contiguous(), fed, plan, weights, states)
 
 
-@recurrence_cpu_backward.register_fake
-def _(
-    grad_logits: Tensor,
-    hidden: Tensor,
-    fed: Tensor,
-    orders: Tensor,
-    active: Tensor | None,
-    weight_ih: Tensor,
-    weight_hh: Tensor,
-    bias_ih: Tensor,
-    bias_hh: Tensor,
-    weight_out: Tensor,
-    bias_out: Tensor,
-    slots: Tensor,
-    states: Tensor,
-) -> tuple[Tensor, ...]:
-    inputs = (hidden, fed, weight_ih, weight_hh, bias_ih, bias_hh, weight_out, bias_out)
-    return tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in inputs)
+def _fake_states(inputs: Inputs) -> Tensor:
+    # How many states are saved depends on how many prefixes the orders share.
+    rows, padded = (torch.library.get_ctx().new_dynamic_size(min=0) for _ in range(2))
+    return inputs.hidden.new_empty(rows, inputs.hidden.shape[0] if inputs.active is None else 1, padded)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, output[1])
-    ctx.set_materialize_grads(True)
-    ctx.mark_non_differentiable(output[1])
-
-
-def _backward(ctx: Any, grad_logits: Tensor, _grad_states: Tensor) -> tuple[Tensor | None, ...]:
-    *inputs, states = ctx.saved_tensors
-    grads = recurrence_cpu_backward(grad_logits, *inputs, states)
-    return (*grads[:2], None, None, *grads[2:], None)
-
-
-recurrence_cpu.register_autograd(_backward, setup_context=_setup_context)
-
-# Under autocast the op runs in float32: gates saturate, and a state passes through every step.
-recurrence_cpu.register_autocast("cpu", torch.float32)
-recurrence_cpu_backward.register_autocast("cpu", torch.float32)
+recurrence_cpu = register("recurrence_cpu", _forward, _backward, _fake_states)

@@ -1,17 +1,16 @@
-"""What the GPU backends share: tiles of rows of one order, and the registration of their ops.
+"""What the GPU backends share: tiles of rows of one order, cut on the device and without waiting for it.
 
-Tiles are cut on the device and without waiting for it.
-
-Shapes: B batch, M orders, K active orders, N = B M or B K rows, R rows of a tile.
+Shapes: B batch, M orders, K active orders, C cells, H hidden, N = B M or B K rows, R rows of a tile.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from duchenne_kernels.recurrence.registration import Inputs
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,12 @@ def active_orders(active: Tensor, count: int, block: int) -> Tiles:
     return Tiles(order.int(), start.int(), left.clamp(0, block).int(), (column // kept).int(), column.int())
 
 
-def cut(orders: Tensor, active: Tensor | None, batch: int, block: int) -> Tiles:
-    """The tiles of `orders` (M, C), whole or by `active` (B, K)."""
-    if active is None:
-        return all_orders(batch, orders.shape[0], block, orders.device)
-    return active_orders(active, orders.shape[0], block)
+def cut(inputs: Inputs, block: int) -> Tiles:
+    """The tiles of all orders, or of each example's own."""
+    count = inputs.orders.shape[0]
+    if inputs.active is None:
+        return all_orders(inputs.hidden.shape[0], count, block, inputs.orders.device)
+    return active_orders(inputs.active, count, block)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -75,38 +75,7 @@ def capability(device: int) -> tuple[int, int]:
     return torch.cuda.get_device_capability(device)
 
 
-def register(forward: Any, backward: Any) -> None:
-    """Fake tensors, autograd and autocast of a forward op `(hidden, fed, orders, active, *weights) -> logits, states`.
-
-    Both are `torch.library.custom_op`s; `backward` takes the logits' gradient first and the states last.
-    """
-
-    def fake_forward(
-        hidden: Tensor, fed: Tensor, orders: Tensor, active: Tensor | None, *weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        batch, size = hidden.shape
-        kept = orders.shape[0] if active is None else active.shape[1]
-        steps = orders.shape[1]
-        logits = hidden.new_empty(batch, kept, steps)
-        return logits, hidden.new_empty(steps + 1, batch * kept, size, dtype=torch.float32)
-
-    def fake_backward(
-        grad: Tensor, hidden: Tensor, fed: Tensor, orders: Tensor, active: Tensor | None, *others: Tensor
-    ) -> tuple[Tensor, ...]:
-        inputs = (hidden, fed, *others[:-2])  # without slots and states
-        return tuple(torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in inputs)
-
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, output[1])
-        ctx.mark_non_differentiable(output[1])
-
-    def run_backward(ctx: Any, grad_logits: Tensor, _grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, states = ctx.saved_tensors
-        grads = backward(grad_logits, *inputs, states)
-        return (*grads[:2], None, None, *grads[2:], None)
-
-    forward.register_fake(fake_forward)
-    backward.register_fake(fake_backward)
-    forward.register_autograd(run_backward, setup_context=setup_context)
-    for op in (forward, backward):
-        op.register_autocast("cuda", torch.float32)
+def empty_states(inputs: Inputs) -> Tensor:
+    """Room for what the GPU backends save: the states (C + 1, N, H) in float32."""
+    batch, size = inputs.hidden.shape
+    return inputs.hidden.new_empty(inputs.orders.shape[1] + 1, batch * inputs.kept, size, dtype=torch.float32)

@@ -2,8 +2,7 @@
 
 A node at depth t stands for one distinct prefix of t + 1 cells. The nodes of a level are sorted by cell, so that a
 level is one matmul per cell over contiguous rows. Per-example subsets of orders ("active") give rows that stand for
-(node,
-example) pairs instead of whole batches; both cases are a `Plan`.
+(node, example) pairs instead of whole batches; both cases are a `Plan`.
 
 Shapes: B batch, M orders, K active orders, C cells, N nodes (or rows) of a level, S examples a row.
 """
@@ -12,7 +11,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from threading import Lock
 from weakref import ref
@@ -50,7 +50,7 @@ class Trie:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a CPU backend walks: a level's N rows each hold S examples, (N, S, H) states.
+    """What the trie backend walks: a level's N rows each hold S examples, (N, S, H) states.
 
     S = B and a row is a node when every example runs every order; S = 1 and a row is a (node, example) pair otherwise.
     """
@@ -60,11 +60,31 @@ class Plan:
     path: Tensor  # (M, C), or (B, K, C): row within the level that an order visits at depth t
     cells: Tensor  # (M, C), or (B, K, C): the cell that runs there
     offsets: tuple[int, ...]  # C + 1 row offsets of the levels
+    _elsewhere: dict[torch.device, Plan] = field(default_factory=dict, compare=False, repr=False)
 
+    @cached_property
     def output_rows(self) -> Tensor:
         """Global row that computes each cell of each order, in cell order: same shape as `path`."""
-        starts = torch.tensor(self.offsets[:-1], dtype=torch.int64)
+        starts = torch.tensor(self.offsets[:-1], device=self.path.device)
         return torch.empty_like(self.path).scatter_(-1, self.cells, self.path + starts)
+
+    def on(self, device: torch.device) -> Plan:
+        """The same plan with its tensors on `device`: copied once."""
+        if device == self.path.device:
+            return self
+        if device not in self._elsewhere:
+            moved = Plan(
+                tuple(
+                    Level(level.cell.to(device), level.parent.to(device), level.fed.to(device), level.groups)
+                    for level in self.levels
+                ),
+                None if self.examples is None else tuple(example.to(device) for example in self.examples),
+                self.path.to(device),
+                self.cells.to(device),
+                self.offsets,
+            )
+            self._elsewhere[device] = moved
+        return self._elsewhere[device]
 
 
 def _groups(cell: Tensor) -> tuple[tuple[int, int, int], ...]:

@@ -11,8 +11,7 @@ from torch import Tensor
 from duchenne_kernels.cells import GRUCells
 
 # Kernels index rows with 64-bit integers but count elements of one buffer in 32-bit launch arithmetic on a GPU; 2^62
-# bytes
-# is beyond any memory, so a product above this can only come from wrong shapes.
+# bytes is beyond any memory, so a product above this can only come from wrong shapes.
 MAX_ELEMENTS = 2**60
 FLOAT_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

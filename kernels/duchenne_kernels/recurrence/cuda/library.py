@@ -43,8 +43,8 @@ def build(compiler: str = "nvcc") -> Path:
 class Problem(ctypes.Structure):
     """The C struct DuchenneProblem; the fields and their order are those of recurrence.cu."""
 
-    SIZES = ("rows", "steps", "hidden", "tiles")
-    TABLES = ("initial", "fed", "orders", "tile_order", "tile_start", "tile_count", "example", "column")
+    SIZES = ("rows", "steps", "tasks", "slots_each", "hidden", "tiles")
+    TABLES = ("initial", "fed", "orders", "slots", "tile_order", "tile_start", "tile_count", "example", "column")
     WEIGHTS = ("weight_ih", "weight_hh", "weight_t", "bias_ih", "bias_hh", "weight_out", "bias_out")
     RESULTS = ("logits", "states", "grad_logits", "grad_gates", "grad_hidden", "grad_fed")
     _fields_ = [

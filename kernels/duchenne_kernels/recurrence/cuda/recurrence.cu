@@ -7,7 +7,7 @@
 // Every phase is a loop over items that a team of threads shares, so the same source also runs on a host, with a team of
 // one: that is how its arithmetic is tested without a GPU (compile with -DDUCHENNE_HOST -x c++).
 //
-// Letters: N rows, R rows of a tile, T steps, H hidden.
+// Letters: N rows, R rows of a tile, C cells (= steps), T tasks, W label slots of a cell, H hidden.
 
 #include <cstdint>
 
@@ -39,14 +39,14 @@ extern "C" {
 
 // Everything that one call needs; the field order is repeated in library.py.
 struct DuchenneProblem {
-  int64_t rows, steps, hidden, tiles;
+  int64_t rows, steps, tasks, slots_each, hidden, tiles;
   const float *initial, *fed;                                                 // (B, H), (B, T)
-  const int64_t* orders;                                                      // (M, T)
+  const int64_t *orders, *slots;                                              // (M, C), (C, W) with -1 as padding
   const int32_t *tile_order, *tile_start, *tile_count, *example, *column;     // see tiled.py
-  const float *weight_ih, *weight_hh, *weight_t, *bias_ih, *bias_hh, *weight_out, *bias_out;  // weight_t (T, H, 3H)
-  float *logits, *states;                                                     // (N, T) by column, (T + 1, N, H)
+  const float *weight_ih, *weight_hh, *weight_t, *bias_ih, *bias_hh, *weight_out, *bias_out;  // weight_t (C, H, 3H)
+  float *logits, *states;                                                     // (N, T) by column, (C + 1, N, H)
   const float* grad_logits;                                                   // (N, T) by column
-  float *grad_gates, *grad_hidden, *grad_fed;                                 // (T, N, 4H), (N, H) and (N, T) by column
+  float *grad_gates, *grad_hidden, *grad_fed;                                 // (C, N, 4H), (N, H) and (N, T) by column
 };
 
 }  // extern "C"
@@ -64,10 +64,16 @@ struct Tile {
       : count(p.tile_count[tile]), start(p.tile_start[tile]), order(p.orders + p.tile_order[tile] * p.steps) {}
 };
 
-// The label fed to a row at a step; 0 at the first step.
-DEVICE float label(const DuchenneProblem& p, const Tile& tile, int64_t step, int row) {
+// The task behind a slot of a step's cell, or -1.
+DEVICE int64_t task_of(const DuchenneProblem& p, const Tile& tile, int64_t step, int64_t slot) {
+  return p.slots[tile.order[step] * p.slots_each + slot];
+}
+
+// The label that a slot of the step before feeds to a row; 0 at the first step and for padding.
+DEVICE float label(const DuchenneProblem& p, const Tile& tile, int64_t step, int64_t slot, int row) {
   if (step == 0 || row >= tile.count) return 0.0f;
-  return p.fed[p.example[tile.start + row] * p.steps + tile.order[step - 1]];
+  const int64_t task = task_of(p, tile, step - 1, slot);
+  return task < 0 ? 0.0f : p.fed[p.example[tile.start + row] * p.tasks + task];
 }
 
 struct Gates {
@@ -77,18 +83,27 @@ struct Gates {
 // All gates of one unit for one group of rows; `state` is (R, H) in shared memory.
 DEVICE void compute_gates(const DuchenneProblem& p, const Tile& tile, int64_t step, int64_t cell, const float* state,
                           int unit, int group, Gates& out) {
-  const int64_t H = p.hidden;
+  const int64_t H = p.hidden, W = p.slots_each;
   const float* weight = p.weight_t + cell * H * 3 * H + unit;
   const float *bih = p.bias_ih + cell * 3 * H + unit, *bhh = p.bias_hh + cell * 3 * H + unit;
-  const float* wih = p.weight_ih + cell * 3 * H + unit;
+  const float* wih = p.weight_ih + (cell * 3 * H + unit) * W;
   const float* rows = state + group * kGroupRows * H;
 #pragma unroll
   for (int i = 0; i < kGroupRows; ++i) {
-    const float x = label(p, tile, step, group * kGroupRows + i);
-    out.reset[i] = bih[0] + bhh[0] + x * wih[0];
-    out.update[i] = bih[H] + bhh[H] + x * wih[H];
-    out.candidate[i] = bih[2 * H] + x * wih[2 * H];
+    out.reset[i] = bih[0] + bhh[0];
+    out.update[i] = bih[H] + bhh[H];
+    out.candidate[i] = bih[2 * H];
     out.part[i] = bhh[2 * H];
+  }
+  for (int64_t slot = 0; slot < W; ++slot) {
+    const float to_reset = wih[slot], to_update = wih[H * W + slot], to_candidate = wih[2 * H * W + slot];
+#pragma unroll
+    for (int i = 0; i < kGroupRows; ++i) {
+      const float x = label(p, tile, step, slot, group * kGroupRows + i);
+      out.reset[i] += x * to_reset;
+      out.update[i] += x * to_update;
+      out.candidate[i] += x * to_candidate;
+    }
   }
 #pragma unroll 4
   for (int64_t k = 0; k < H; ++k) {
@@ -120,16 +135,26 @@ DEVICE void load_rows(const DuchenneProblem& p, const Tile& tile, const Team& te
   }
 }
 
+// Sums each row's `kPartials` partial sums and hands (row, total) to `write`.
+template <class Write>
+DEVICE void add_partials(const Tile& tile, const Team& team, const float* partial, Write write) {
+  for (int row = team.thread; row < tile.count; row += team.threads) {
+    float total = 0.0f;
+    for (int i = 0; i < kPartials; ++i) total += partial[row * kPartials + i];
+    write(row, total);
+  }
+}
+
 // shared: state (R, H), next (R, H), partial (R, kPartials)
 DEVICE void forward_tile(const DuchenneProblem& p, int64_t index, const Team& team, float* shared) {
   const Tile tile(p, index);
   if (tile.count == 0) return;
-  const int64_t H = p.hidden, T = p.steps;
+  const int64_t H = p.hidden, W = p.slots_each;
   float *state = shared, *next = shared + kTileRows * H, *partial = shared + 2 * kTileRows * H;
   load_rows(p, tile, team, p.initial, p.example, state);
   team.wait();
   for (int64_t i = team.thread; i < tile.count * H; i += team.threads) p.states[tile.start * H + i] = state[i];
-  for (int64_t step = 0; step < T; ++step) {
+  for (int64_t step = 0; step < p.steps; ++step) {
     const int64_t cell = tile.order[step];
     float* kept = p.states + ((step + 1) * p.rows + tile.start) * H;
     for (int64_t item = team.thread; item < H * kGroups; item += team.threads) {
@@ -144,18 +169,21 @@ DEVICE void forward_tile(const DuchenneProblem& p, int64_t index, const Team& te
         if (row < tile.count) kept[row * H + unit] = h;
       }
     }
-    team.wait();
-    for (int i = team.thread; i < kTileRows * kPartials; i += team.threads) {
-      const int row = i / kPartials;
-      float total = 0.0f;
-      for (int64_t unit = i % kPartials; unit < H; unit += kPartials) total += next[row * H + unit] * p.weight_out[cell * H + unit];
-      partial[i] = total;
-    }
-    team.wait();
-    for (int row = team.thread; row < tile.count; row += team.threads) {
-      float total = p.bias_out[cell];
-      for (int i = 0; i < kPartials; ++i) total += partial[row * kPartials + i];
-      p.logits[p.column[tile.start + row] * T + cell] = total;
+    for (int64_t slot = 0; slot < W; ++slot) {
+      const int64_t task = task_of(p, tile, step, slot);
+      const float* out = p.weight_out + (cell * W + slot) * H;
+      team.wait();
+      for (int i = team.thread; i < kTileRows * kPartials; i += team.threads) {
+        const float* row = next + i / kPartials * H;
+        float total = 0.0f;
+        for (int64_t unit = i % kPartials; unit < H; unit += kPartials) total += row[unit] * out[unit];
+        partial[i] = total;
+      }
+      team.wait();
+      if (task < 0) continue;  // the same for all threads
+      add_partials(tile, team, partial, [&](int row, float total) {
+        p.logits[p.column[tile.start + row] * p.tasks + task] = total + p.bias_out[cell * W + slot];
+      });
     }
     float* swap = state;
     state = next;
@@ -167,11 +195,11 @@ DEVICE void forward_tile(const DuchenneProblem& p, int64_t index, const Team& te
 DEVICE void backward_tile(const DuchenneProblem& p, int64_t index, const Team& team, float* shared) {
   const Tile tile(p, index);
   if (tile.count == 0) return;
-  const int64_t H = p.hidden, T = p.steps;
+  const int64_t H = p.hidden, W = p.slots_each;
   float *state = shared, *grad = state + kTileRows * H, *next = grad + kTileRows * H, *gates = next + kTileRows * H;
   float* partial = gates + kTileRows * 4 * H;
   for (int64_t i = team.thread; i < kTileRows * H; i += team.threads) grad[i] = 0.0f;
-  for (int64_t step = T - 1; step >= 0; --step) {
+  for (int64_t step = p.steps - 1; step >= 0; --step) {
     const int64_t cell = tile.order[step];
     load_rows(p, tile, team, p.states + step * p.rows * H, nullptr, state);
     team.wait();
@@ -180,13 +208,16 @@ DEVICE void backward_tile(const DuchenneProblem& p, int64_t index, const Team& t
       const int unit = static_cast<int>(item % H), group = static_cast<int>(item / H);
       Gates found;
       compute_gates(p, tile, step, cell, state, unit, group, found);
-      const float out = p.weight_out[cell * H + unit];
 #pragma unroll
       for (int i = 0; i < kGroupRows; ++i) {
         const int row = group * kGroupRows + i;
         const bool valid = row < tile.count;
-        const float incoming = valid ? p.grad_logits[p.column[tile.start + row] * T + cell] : 0.0f;
-        const float after = grad[row * H + unit] + incoming * out;
+        float after = grad[row * H + unit];
+        for (int64_t slot = 0; valid && slot < W; ++slot) {
+          const int64_t task = task_of(p, tile, step, slot);
+          if (task < 0) continue;
+          after += p.grad_logits[p.column[tile.start + row] * p.tasks + task] * p.weight_out[(cell * W + slot) * H + unit];
+        }
         const float reset = found.reset[i], update = found.update[i], candidate = found.candidate[i], part = found.part[i];
         const float grad_candidate = after * (1.0f - update) * (1.0f - candidate * candidate);
         const float values[4] = {grad_candidate * part * reset * (1.0f - reset),
@@ -216,20 +247,24 @@ DEVICE void backward_tile(const DuchenneProblem& p, int64_t index, const Team& t
 #pragma unroll
       for (int i = 0; i < kGroupRows; ++i) grad[(first + i) * H + unit] = total[i];
     }
-    const float* wih = p.weight_ih + cell * 3 * H;
-    for (int i = team.thread; i < kTileRows * kPartials; i += team.threads) {
-      const float* row = gates + i / kPartials * 4 * H;
-      float total = 0.0f;
-      for (int64_t unit = i % kPartials; unit < H; unit += kPartials)
-        total += row[unit] * wih[unit] + row[H + unit] * wih[H + unit] + row[3 * H + unit] * wih[2 * H + unit];
-      partial[i] = total;
+    for (int64_t slot = 0; step > 0 && slot < W; ++slot) {
+      const int64_t task = task_of(p, tile, step - 1, slot);
+      const float* wih = p.weight_ih + cell * 3 * H * W + slot;
+      if (slot > 0) team.wait();
+      for (int i = team.thread; i < kTileRows * kPartials; i += team.threads) {
+        const float* row = gates + i / kPartials * 4 * H;
+        float total = 0.0f;
+        for (int64_t unit = i % kPartials; unit < H; unit += kPartials)
+          total += row[unit] * wih[unit * W] + row[H + unit] * wih[(H + unit) * W] + row[3 * H + unit] * wih[(2 * H + unit) * W];
+        partial[i] = total;
+      }
+      team.wait();
+      if (task >= 0)  // the same for all threads
+        add_partials(tile, team, partial, [&](int row, float total) {
+          p.grad_fed[p.column[tile.start + row] * p.tasks + task] = total;
+        });
     }
     team.wait();
-    for (int row = team.thread; step > 0 && row < tile.count; row += team.threads) {
-      float total = 0.0f;
-      for (int i = 0; i < kPartials; ++i) total += partial[row * kPartials + i];
-      p.grad_fed[p.column[tile.start + row] * T + tile.order[step - 1]] = total;
-    }
   }
   for (int64_t i = team.thread; i < tile.count * H; i += team.threads)
     p.grad_hidden[p.column[tile.start + i / H] * H + i % H] = grad[i];

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from duchenne_kernels.cells import CellWeights
-from duchenne_kernels.recurrence.cpu import Gradients, labels_by_cell, labels_gradient
+from duchenne_kernels.recurrence.cpu import labels_by_cell, labels_gradient
 from duchenne_kernels.recurrence.native.library import Library, Problem, load
+from duchenne_kernels.recurrence.registration import Gradients
 from duchenne_kernels.recurrence.trie import Plan
 
 # Every thread sums weight gradients of its own; above this the plain backend is the better one.
@@ -73,8 +74,10 @@ def _running(sizes: list[int]) -> Tensor:
     return torch.tensor(list(accumulate(sizes, initial=0)))
 
 
-def refusal(dtype: torch.dtype, num_cells: int, hidden_size: int) -> str | None:
+def refusal(device: torch.device, dtype: torch.dtype, num_cells: int, hidden_size: int) -> str | None:
     """Why the compiled kernels can't be used, or None."""
+    if device.type != "cpu":
+        return f"the weights are on {device}, not on the CPU"
     library = load()
     if isinstance(library, str):
         return library

@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import platform
-import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name("recurrence.cpp")
-X86 = ("x86_64", "amd64")
+from duchenne_kernels.recurrence.native.compiler import variants
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One build of the source: the file's suffix, the compiler's target, and the torch capability that it needs."""
-
-    name: str
-    flags: tuple[str, ...]
-    capabilities: tuple[str, ...]  # values of torch.backends.cpu.get_cpu_capability() that can run it
-
-
-def variants() -> tuple[Variant, ...]:
-    """The builds for this kind of processor, best first."""
-    if platform.machine().lower() in X86:
-        return (
-            Variant("avx512", ("-march=x86-64-v4",), ("AVX512",)),
-            Variant("avx2", ("-march=x86-64-v3",), ("AVX2", "AVX512")),
-        )
-    return (Variant(platform.machine().lower(), (), ("DEFAULT", "NEON", "SVE128", "SVE256")),)
-
-
-def library_path(variant: Variant) -> Path:
-    """Where the build of `variant` lies, beside the source."""
-    return SOURCE.with_name(f"recurrence_{variant.name}.so")
-
-
-def build(compiler: str = "g++") -> list[Path]:
-    """Compiles every variant for this kind of processor.
-
-    Raises:
-        FileNotFoundError: `compiler` isn't installed.
-        subprocess.CalledProcessError: it refused the source; its message is in `stderr`.
-    """
-    made = []
-    for variant in variants():
-        target = library_path(variant)
-        fresh = target.with_suffix(".new")  # a running process keeps the file that it has mapped
-        flags = ("-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-shared", "-fPIC", *variant.flags)
-        command = [compiler, *flags, "-o", str(fresh), str(SOURCE)]
-        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - the user's own compiler
-        fresh.replace(target)
-        made.append(target)
-    return made
+FOLDER = Path(__file__).parent
 
 
 class Problem(ctypes.Structure):
@@ -100,18 +56,21 @@ def load() -> Library | str:
     """The library for this processor, or a sentence that says why there is none."""
     capability = torch.backends.cpu.get_cpu_capability()
     fitting = [variant for variant in variants() if capability in variant.capabilities]
-    built = [variant for variant in fitting if library_path(variant).exists()]
+    built = [variant for variant in fitting if (FOLDER / variant.file).exists()]
     if not fitting:
         return f"no build for a processor of capability {capability}"
     if not built:
         return "not built; run `python -m duchenne_kernels.build`"
-    functions = ctypes.CDLL(str(library_path(built[0])))
+    try:
+        functions = ctypes.CDLL(str(FOLDER / built[0].file))
+    except OSError as error:
+        return f"{built[0].file} can't be loaded ({error}); run `python -m duchenne_kernels.build`"
     for name in ("lanes", "problem_bytes", "packed_floats", "forward_floats", "backward_floats"):
         getattr(functions, f"duchenne_{name}").restype = ctypes.c_int64
     functions.duchenne_forward.restype = None
     functions.duchenne_backward.restype = None
     if functions.duchenne_problem_bytes() != ctypes.sizeof(Problem):
-        return f"{library_path(built[0]).name} is of another version; run `python -m duchenne_kernels.build`"
+        return f"{built[0].file} is of another version; run `python -m duchenne_kernels.build`"
     return Library(functions, built[0].name, functions.duchenne_lanes(), _openmp())
 
 

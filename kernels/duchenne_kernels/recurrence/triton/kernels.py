@@ -2,9 +2,15 @@
 
 A program owns a tile of R rows (examples) of one order. Its state stays in registers in float32; the weights of the
 step's cell are streamed. Backward recomputes the gates from the saved states and writes the gates' gradients, from
-which `weight_kernel` sums one cell's gradients over its tiles in a fixed order: no atomics, the same bits every time.
+which `matrix_kernel` and `vector_kernel` sum one cell's gradients over its tiles in a fixed order: no atomics, the same
+bits every time.
 
-Letters: N rows, R rows of a tile, T steps, H hidden, P H padded to a power of two, C cells (= T).
+A product takes its left side from registers where K = P. Where both of its sides would need more registers than there
+are, K < P: the product then goes through K units at a time, and reads its left side back from the rows that the program
+has just written, which its first-level cache holds.
+
+Letters: N rows, R rows of a tile, C cells (= steps), T tasks, W label slots of a cell, H hidden, P H padded to a power
+of two, K units of a product's piece.
 Gate columns: 0 reset, 1 update, 2 hidden part of the candidate, 3 input part of the candidate.
 """
 
@@ -22,46 +28,107 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _matrix(base, rows, columns, stride, H: tl.constexpr):  # type: ignore[no-untyped-def]
-    """A (P, P) tile of an (H, H) block, 0 outside."""
-    inside = (rows[:, None] < H) & (columns[None, :] < H)
-    return tl.load(base + rows[:, None] * stride + columns[None, :], mask=inside, other=0.0)
+def _vector(base, units, stride, H: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(P,) values in float32, `stride` apart, 0 beyond H."""
+    return tl.load(base + units * stride, mask=units < H, other=0.0).to(tl.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _vector(base, units, H: tl.constexpr):  # type: ignore[no-untyped-def]
-    """(P,) values in float32, 0 beyond H."""
-    return tl.load(base + units, mask=units < H, other=0.0).to(tl.float32)
+def _rows(base, row, valid, units, H: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows of an (N, H) matrix, 0 outside."""
+    inside = valid[:, None] & (units[None, :] < H)
+    return tl.load(base + row[:, None] * H + units[None, :], mask=inside, other=0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _store_rows(base, row, valid, units, value, H: tl.constexpr):  # type: ignore[no-untyped-def]
+    tl.store(base + row[:, None] * H + units[None, :], value, mask=valid[:, None] & (units[None, :] < H))
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _multiply(  # type: ignore[no-untyped-def]
+    left,
+    memory,
+    row,
+    valid,
+    weights,
+    stride,
+    total,
+    H: tl.constexpr,
+    P: tl.constexpr,
+    K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """total (R, P) + left (R, P) times weights (H, H); `left` also lies in the rows `row` of `memory` (N, H)."""
+    columns = tl.arange(0, P)
+    narrow = weights.dtype.element_ty
+    for start in range(0, H, K):
+        units = start + tl.arange(0, K)
+        inside = (units[:, None] < H) & (columns[None, :] < H)
+        right = tl.load(weights + units[:, None] * stride + columns[None, :], mask=inside, other=0.0)
+        piece = left if K == P else _rows(memory, row, valid, units, H)
+        total = tl.dot(piece.to(narrow), right, total, input_precision=PRECISION)
+    return total
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _label(fed, slots, who, previous, slot, tasks, live, W: tl.constexpr):  # type: ignore[no-untyped-def]
+    """(R,) labels that slot `slot` of the previous cell feeds; 0 at the first step and for padding."""
+    task = tl.load(slots + previous * W + slot)
+    return tl.load(fed + who * tasks + task, mask=live & (task >= 0), other=0.0).to(tl.float32)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _gates(  # type: ignore[no-untyped-def]
-    h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H: tl.constexpr, PRECISION: tl.constexpr
+    h,
+    states,
+    at,
+    valid,
+    cell,
+    fed,
+    slots,
+    who,
+    previous,
+    tasks,
+    live,
+    weight_ih,
+    weight_t,
+    bias_ih,
+    bias_hh,
+    H: tl.constexpr,
+    P: tl.constexpr,
+    K: tl.constexpr,
+    W: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
-    """Reset, update, candidate and the candidate's hidden part: h (R, P), x (R,)."""
-    base = weight_t + cell * 3 * H * H  # (H, 3H): transposed, so that a warp reads neighbouring units
-    weight = weight_ih + cell * 3 * H
+    """Reset, update, candidate and the candidate's hidden part, (R, P) each, of the rows `at` of `states`: h (R, P)."""
+    units = tl.arange(0, P)
     first = bias_ih + cell * 3 * H
     second = bias_hh + cell * 3 * H
-    narrow = h.to(weight_t.dtype.element_ty)
-    left = x[:, None]
-    reset = left * _vector(weight, units, H)[None, :] + (_vector(first, units, H) + _vector(second, units, H))[None, :]
-    reset = tl.sigmoid(tl.dot(narrow, _matrix(base, units, units, 3 * H, H), reset, input_precision=PRECISION))
-    bias = _vector(first + H, units, H) + _vector(second + H, units, H)
-    update = left * _vector(weight + H, units, H)[None, :] + bias[None, :]
-    update = tl.sigmoid(tl.dot(narrow, _matrix(base + H, units, units, 3 * H, H), update, input_precision=PRECISION))
-    part = tl.zeros_like(h) + _vector(second + 2 * H, units, H)[None, :]
-    part = tl.dot(narrow, _matrix(base + 2 * H, units, units, 3 * H, H), part, input_precision=PRECISION)
-    candidate = left * _vector(weight + 2 * H, units, H)[None, :] + _vector(first + 2 * H, units, H)[None, :]
-    candidate = _tanh(candidate + reset * part)
-    return reset, update, candidate, part
+    zeros = tl.zeros_like(h)
+    reset = zeros + (_vector(first, units, 1, H) + _vector(second, units, 1, H))[None, :]
+    update = zeros + (_vector(first + H, units, 1, H) + _vector(second + H, units, 1, H))[None, :]
+    candidate = zeros + _vector(first + 2 * H, units, 1, H)[None, :]
+    part = zeros + _vector(second + 2 * H, units, 1, H)[None, :]
+    for slot in range(W):
+        x = _label(fed, slots, who, previous, slot, tasks, live, W)[:, None]
+        weight = weight_ih + cell * 3 * H * W + slot
+        reset += x * _vector(weight, units, W, H)[None, :]
+        update += x * _vector(weight + H * W, units, W, H)[None, :]
+        candidate += x * _vector(weight + 2 * H * W, units, W, H)[None, :]
+    base = weight_t + cell * 3 * H * H  # (H, 3H): transposed, so that a warp reads neighbouring units
+    reset = tl.sigmoid(_multiply(h, states, at, valid, base, 3 * H, reset, H, P, K, PRECISION))
+    update = tl.sigmoid(_multiply(h, states, at, valid, base + H, 3 * H, update, H, P, K, PRECISION))
+    part = _multiply(h, states, at, valid, base + 2 * H, 3 * H, part, H, P, K, PRECISION)
+    return reset, update, _tanh(candidate + reset * part), part
 
 
-@triton.jit(do_not_specialize=["steps", "rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["steps", "tasks", "rows"])  # type: ignore[untyped-decorator]
 def forward_kernel(  # type: ignore[no-untyped-def]
     hidden,
     fed,
     orders,
+    slots,
     tile_order,
     tile_start,
     tile_count,
@@ -76,49 +143,56 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     logits,
     states,
     steps,
+    tasks,
     rows,
     H: tl.constexpr,
     P: tl.constexpr,
+    K: tl.constexpr,
+    W: tl.constexpr,
     R: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Logits (N, T) in task order at `column`, and the states (T + 1, N, H) before each step and after the last."""
+    """Logits (N, T) in task order at `column`, and the states (C + 1, N, H) before each step and after the last."""
     tile = tl.program_id(0)
     count = tl.load(tile_count + tile)
     if count == 0:
         return
     order = tl.load(tile_order + tile).to(tl.int64)
     lane = tl.arange(0, R)
-    units = tl.arange(0, P)
     valid = lane < count
     row = (tl.load(tile_start + tile) + lane).to(tl.int64)
     who = tl.load(example + row, mask=valid, other=0).to(tl.int64)
     where = tl.load(column + row, mask=valid, other=0).to(tl.int64)
-    inside = valid[:, None] & (units[None, :] < H)
-    h = tl.load(hidden + who[:, None] * H + units[None, :], mask=inside, other=0.0).to(tl.float32)
-    place = states + row[:, None] * H + units[None, :]
-    tl.store(place, h, mask=inside)
+    units = tl.arange(0, P)
+    h = _rows(hidden, who, valid, units, H).to(tl.float32)
+    at = row
+    _store_rows(states, at, valid, units, h, H)
     previous = tl.zeros([], tl.int64)
     for step in range(steps):
         cell = tl.load(orders + order * steps + step)
-        x = tl.load(fed + who * steps + previous, mask=valid & (step > 0), other=0.0).to(tl.float32)
+        if K < P:
+            tl.debug_barrier()  # the rows of `states` that other threads have written are read from here on
         _reset, update, candidate, _part = _gates(
-            h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H, PRECISION
-        )
+            h, states, at, valid, cell, fed, slots, who, previous, tasks, valid & (step > 0),
+            weight_ih, weight_t, bias_ih, bias_hh, H, P, K, W, PRECISION,
+        )  # fmt: skip
         h = candidate + update * (h - candidate)
-        place += rows.to(tl.int64) * H
-        tl.store(place, h, mask=inside)
-        out = _vector(weight_out + cell * H, units, H)
-        logit = tl.sum(h * out[None, :], axis=1) + tl.load(bias_out + cell).to(tl.float32)
-        tl.store(logits + where * steps + cell, logit, mask=valid)
+        at += rows.to(tl.int64)
+        _store_rows(states, at, valid, units, h, H)
+        for slot in range(W):
+            out = _vector(weight_out + (cell * W + slot) * H, units, 1, H)
+            logit = tl.sum(h * out[None, :], axis=1) + tl.load(bias_out + cell * W + slot).to(tl.float32)
+            task = tl.load(slots + cell * W + slot)
+            tl.store(logits + where * tasks + task, logit, mask=valid & (task >= 0))
         previous = cell
 
 
-@triton.jit(do_not_specialize=["steps", "rows"])  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=["steps", "tasks", "rows"])  # type: ignore[untyped-decorator]
 def backward_kernel(  # type: ignore[no-untyped-def]
     grad_logits,
     fed,
     orders,
+    slots,
     tile_order,
     tile_start,
     tile_count,
@@ -135,72 +209,115 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     grad_hidden,
     grad_fed,
     steps,
+    tasks,
     rows,
     H: tl.constexpr,
     P: tl.constexpr,
+    K: tl.constexpr,
+    W: tl.constexpr,
     R: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Gate gradients (T, N, 4, H), and the rows' gradients of hidden (N, H) and fed (N, T) at `column`."""
+    """Gate gradients (C, N, 4, H), and the rows' gradients of hidden (N, H) and fed (N, T) at `column`."""
     tile = tl.program_id(0)
     count = tl.load(tile_count + tile)
     if count == 0:
         return
     order = tl.load(tile_order + tile).to(tl.int64)
     lane = tl.arange(0, R)
-    units = tl.arange(0, P)
-    known = units < H
     valid = lane < count
     row = (tl.load(tile_start + tile) + lane).to(tl.int64)
     who = tl.load(example + row, mask=valid, other=0).to(tl.int64)
     where = tl.load(column + row, mask=valid, other=0).to(tl.int64)
-    inside = valid[:, None] & known[None, :]
+    units = tl.arange(0, P)
     grad = tl.zeros([R, P], tl.float32)
     for back in range(steps):
         step = steps - 1 - back
         cell = tl.load(orders + order * steps + step)
         previous = tl.load(orders + order * steps + step - 1, mask=step > 0, other=0)
-        x = tl.load(fed + who * steps + previous, mask=valid & (step > 0), other=0.0).to(tl.float32)
+        live = valid & (step > 0)
         at = step.to(tl.int64) * rows + row
-        h = tl.load(states + at[:, None] * H + units[None, :], mask=inside, other=0.0)
-        reset, update, candidate, part = _gates(h, x, cell, weight_ih, weight_t, bias_ih, bias_hh, units, H, PRECISION)
-        out = _vector(weight_out + cell * H, units, H)
-        incoming = tl.load(grad_logits + where * steps + cell, mask=valid, other=0.0).to(tl.float32)
-        grad += incoming[:, None] * out[None, :]
-        base = weight_hh + cell * 3 * H * H
-        vector = weight_ih + cell * 3 * H
-        gates = grad_gates + at[:, None] * 4 * H + units[None, :]
+        h = _rows(states, at, valid, units, H)
+        reset, update, candidate, part = _gates(
+            h, states, at, valid, cell, fed, slots, who, previous, tasks, live,
+            weight_ih, weight_t, bias_ih, bias_hh, H, P, K, W, PRECISION,
+        )  # fmt: skip
+        for slot in range(W):
+            task = tl.load(slots + cell * W + slot)
+            incoming = tl.load(grad_logits + where * tasks + task, mask=valid & (task >= 0), other=0.0).to(tl.float32)
+            grad += incoming[:, None] * _vector(weight_out + (cell * W + slot) * H, units, 1, H)[None, :]
 
         grad_candidate = grad * (1.0 - update) * (1.0 - candidate * candidate)
         grad_update = grad * (h - candidate) * update * (1.0 - update)
-        grad = grad * update
-        tl.store(gates + H, grad_update, mask=inside)
-        grad_x = tl.sum(grad_update * _vector(vector + H, units, H)[None, :], axis=1)
-        narrow = weight_hh.dtype.element_ty
-        second = _matrix(base + H * H, units, units, H, H)
-        grad = tl.dot(grad_update.to(narrow), second, grad, input_precision=PRECISION)
-
         grad_reset = grad_candidate * part * reset * (1.0 - reset)
-        tl.store(gates, grad_reset, mask=inside)
-        grad_x += tl.sum(grad_reset * _vector(vector, units, H)[None, :], axis=1)
-        grad = tl.dot(grad_reset.to(narrow), _matrix(base, units, units, H, H), grad, input_precision=PRECISION)
-
-        tl.store(gates + 3 * H, grad_candidate, mask=inside)
-        grad_x += tl.sum(grad_candidate * _vector(vector + 2 * H, units, H)[None, :], axis=1)
         grad_part = grad_candidate * reset
-        tl.store(gates + 2 * H, grad_part, mask=inside)
-        third = _matrix(base + 2 * H * H, units, units, H, H)
-        grad = tl.dot(grad_part.to(narrow), third, grad, input_precision=PRECISION)
-        tl.store(grad_fed + where * steps + previous, grad_x, mask=valid & (step > 0))
-    tl.store(grad_hidden + where[:, None] * H + units[None, :], grad, mask=inside)
+        grad = grad * update
+        gate = at * 4
+        _store_rows(grad_gates, gate, valid, units, grad_reset, H)
+        _store_rows(grad_gates, gate + 1, valid, units, grad_update, H)
+        _store_rows(grad_gates, gate + 2, valid, units, grad_part, H)
+        _store_rows(grad_gates, gate + 3, valid, units, grad_candidate, H)
+        for slot in range(W):
+            task = tl.load(slots + previous * W + slot)
+            weight = weight_ih + cell * 3 * H * W + slot
+            grad_x = tl.sum(grad_reset * _vector(weight, units, W, H)[None, :], axis=1)
+            grad_x += tl.sum(grad_update * _vector(weight + H * W, units, W, H)[None, :], axis=1)
+            grad_x += tl.sum(grad_candidate * _vector(weight + 2 * H * W, units, W, H)[None, :], axis=1)
+            tl.store(grad_fed + where * tasks + task, grad_x, mask=live & (task >= 0))
+        if K < P:
+            tl.debug_barrier()  # the rows of `grad_gates` that other threads have written are read from here on
+        base = weight_hh + cell * 3 * H * H
+        grad = _multiply(grad_reset, grad_gates, gate, valid, base, H, grad, H, P, K, PRECISION)
+        grad = _multiply(grad_update, grad_gates, gate + 1, valid, base + H * H, H, grad, H, P, K, PRECISION)
+        grad = _multiply(grad_part, grad_gates, gate + 2, valid, base + 2 * H * H, H, grad, H, P, K, PRECISION)
+    _store_rows(grad_hidden, where, valid, units, grad, H)
 
 
 @triton.jit(do_not_specialize=["tiles", "tiles_each", "steps", "rows"])  # type: ignore[untyped-decorator]
-def weight_kernel(  # type: ignore[no-untyped-def]
+def matrix_kernel(  # type: ignore[no-untyped-def]
+    positions,
+    tile_order,
+    tile_start,
+    tile_count,
+    states,
+    grad_gates,
+    sums,
+    tiles,
+    tiles_each,
+    steps,
+    rows,
+    H: tl.constexpr,
+    P: tl.constexpr,
+    B: tl.constexpr,
+    R: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """One cell, one (B, B) block of weight_hh's gradient, one share of the tiles: sums (S, C, 3, P, P)."""
+    cell = tl.program_id(0)
+    gate = tl.program_id(1) // (P // B * (P // B))
+    upper = tl.program_id(1) // (P // B) % (P // B) * B + tl.arange(0, B)
+    lower = tl.program_id(1) % (P // B) * B + tl.arange(0, B)
+    share = tl.program_id(2)
+    lane = tl.arange(0, R)
+    total = tl.zeros([B, B], tl.float32)
+    for tile in range(share * tiles_each, tl.minimum((share + 1) * tiles_each, tiles)):
+        order = tl.load(tile_order + tile).to(tl.int64)
+        valid = lane < tl.load(tile_count + tile)
+        row = (tl.load(tile_start + tile) + lane).to(tl.int64)
+        at = tl.load(positions + order * steps + cell) * rows + row
+        grad = _rows(grad_gates, at * 4 + gate, valid, upper, H)
+        total = tl.dot(tl.trans(grad), _rows(states, at, valid, lower, H), total, input_precision=PRECISION)
+    block = ((share * tl.num_programs(0) + cell) * 3 + gate).to(tl.int64)
+    tl.store(sums + (block * P + upper[:, None]) * P + lower[None, :], total)
+
+
+@triton.jit(do_not_specialize=["tiles", "tiles_each", "steps", "tasks", "rows"])  # type: ignore[untyped-decorator]
+def vector_kernel(  # type: ignore[no-untyped-def]
     grad_logits,
     fed,
     orders,
     positions,
+    slots,
     tile_order,
     tile_start,
     tile_count,
@@ -208,56 +325,51 @@ def weight_kernel(  # type: ignore[no-untyped-def]
     column,
     states,
     grad_gates,
-    sum_weight,
-    sum_vector,
+    sums,
     tiles,
     tiles_each,
     steps,
+    tasks,
     rows,
     H: tl.constexpr,
     P: tl.constexpr,
+    W: tl.constexpr,
     R: tl.constexpr,
-    PRECISION: tl.constexpr,
 ):
-    """One cell, one gate column, one share of the tiles: sums (S, C, 4, P, P) and (S, C, 4, 3, P).
+    """One cell, one label slot and gate column, one share of the tiles: sums (S, C, W, 4, 3, P).
 
-    The matrices of columns 0 to 2 are weight_hh's gradient. The vectors are the column's bias, its weight_ih, and
-    (column 3) weight_out; bias_out is in unit 0 of column 2's third vector.
+    The three: the column's bias, its weight_ih, and (column 3) weight_out; bias_out is in unit 0 of column 2's third.
     """
     cell = tl.program_id(0)
-    gate = tl.program_id(1)
+    slot = tl.program_id(1) // 4
+    gate = tl.program_id(1) % 4
     share = tl.program_id(2)
     lane = tl.arange(0, R)
     units = tl.arange(0, P)
-    total = tl.zeros([P, P], tl.float32)
+    own = tl.load(slots + cell * W + slot)
     bias = tl.zeros([P], tl.float32)
     weight = tl.zeros([P], tl.float32)
-    other = tl.zeros([P], tl.float32)
+    third = tl.zeros([P], tl.float32)
     for tile in range(share * tiles_each, tl.minimum((share + 1) * tiles_each, tiles)):
         order = tl.load(tile_order + tile).to(tl.int64)
         valid = lane < tl.load(tile_count + tile)
         row = (tl.load(tile_start + tile) + lane).to(tl.int64)
         who = tl.load(example + row, mask=valid, other=0).to(tl.int64)
         where = tl.load(column + row, mask=valid, other=0).to(tl.int64)
-        inside = valid[:, None] & (units[None, :] < H)
         step = tl.load(positions + order * steps + cell)
         previous = tl.load(orders + order * steps + step - 1, mask=step > 0, other=0)
-        x = tl.load(fed + who * steps + previous, mask=valid & (step > 0), other=0.0).to(tl.float32)
+        x = _label(fed, slots, who, previous, slot, tasks, valid & (step > 0), W)
         at = step * rows + row
-        grad = tl.load(grad_gates + (at[:, None] * 4 + gate) * H + units[None, :], mask=inside, other=0.0)
+        grad = _rows(grad_gates, at * 4 + gate, valid, units, H)
         bias += tl.sum(grad, axis=0)
         weight += tl.sum(grad * x[:, None], axis=0)
-        incoming = tl.load(grad_logits + where * steps + cell, mask=valid, other=0.0).to(tl.float32)
+        incoming = tl.load(grad_logits + where * tasks + own, mask=valid & (own >= 0), other=0.0).to(tl.float32)
         if gate == 3:
-            after = tl.load(states + (at + rows)[:, None] * H + units[None, :], mask=inside, other=0.0)
-            other += tl.sum(after * incoming[:, None], axis=0)
+            third += tl.sum(_rows(states, at + rows, valid, units, H) * incoming[:, None], axis=0)
         else:
-            h = tl.load(states + at[:, None] * H + units[None, :], mask=inside, other=0.0)
-            total = tl.dot(tl.trans(grad), h, total, input_precision=PRECISION)
-            other += tl.where(units == 0, tl.sum(incoming, axis=0), 0.0)
-    block = ((share * tl.num_programs(0) + cell) * 4 + gate).to(tl.int64)
-    tl.store(sum_weight + block * P * P + units[:, None] * P + units[None, :], total)
-    vectors = sum_vector + block * 3 * P + units
-    tl.store(vectors, bias)
-    tl.store(vectors + P, weight)
-    tl.store(vectors + 2 * P, other)
+            third += tl.where(units == 0, tl.sum(incoming, axis=0), 0.0)
+    block = ((share * tl.num_programs(0) + cell) * W + slot) * 4 + gate
+    place = sums + block.to(tl.int64) * 3 * P + units
+    tl.store(place, bias)
+    tl.store(place + P, weight)
+    tl.store(place + 2 * P, third)
