@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,9 @@ SHARD_SUFFIX = ".arrow"
 # has them.
 COLUMNS = ("subject", "sequence", "frame", "image", "landmarks", "parsing", "labels", "intensities", "features")
 REQUIRED_COLUMNS = ("subject", "labels")
+# Fields that a manifest leaves out when they say nothing: datasets that were written before there were such keep their
+# digest.
+_OPTIONAL: dict[str, Any] = {"crop": None, "events": []}
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -38,6 +41,24 @@ class LandmarkScheme(_Frozen):
     points: Annotated[int, Field(ge=1, le=10_000, description="P: points a face; the column holds 2P values.")]
 
 
+class Crop(_Frozen):
+    """How the faces of a dataset were cut out, so that another picture can be cut out alike."""
+
+    size: Annotated[int, Field(ge=1, description="S: side of the crop in pixels.")]
+    enlarge: Annotated[float, Field(gt=0, description="Side of the crop over the side of the face, brows to chin.")]
+    aligned_by: Annotated[Name, Field(description="`landmarks`, a detector, or `source`: aligned by its owners.")]
+    parsed_by: Name | None = Field(None, description="A parsing model, or `source`: its own maps; None: no parsing.")
+
+
+class Event(_Frozen):
+    """Something that happened to a dataset after it was made. It names no subject: that would undo a removal."""
+
+    what: Literal["forgot a subject"]
+    at: Annotated[str, Field(description="UTC, ISO 8601.")]
+    rows: Annotated[int, Field(ge=1, description="Rows that went.")]
+    previous_digest: Sha256
+
+
 class Description(_Frozen):
     """What a writer must know about a dataset before its first row."""
 
@@ -47,6 +68,8 @@ class Description(_Frozen):
     feature_names: tuple[Name, ...] | None = Field(None, description="Names of the F columns of `features`.")
     parsing_classes: tuple[Name, ...] | None = Field(None, description="Class names of `parsing`: id i is entry i.")
     landmark_scheme: LandmarkScheme | None = Field(None, description="Numbering of `landmarks`.")
+    crop: Crop | None = Field(None, description="How the images were cut out of their frames; None: they were not.")
+    events: tuple[Event, ...] = Field((), description="What happened to the dataset since, in order.")
     licence: str = Field(description="Under which terms the rows may be used.")
     consent: str = Field(description="What the recorded people agreed to, or that no people are recorded.")
 
@@ -119,24 +142,28 @@ class Manifest(Description):
         paths = [shard.path for shard in self.shards]
         if len(set(paths)) != len(paths):
             raise ValueError("a shard is listed twice")
-        expected = canonical_digest(self.model_dump(mode="json", exclude={"digest"}))
+        expected = canonical_digest(_stored(self.model_dump(mode="json", exclude={"digest"})))
         if self.digest != expected:
             raise ValueError(f"its digest is {self.digest}, but its contents give {expected}")
         return self
 
     def to_json(self) -> str:
         """The text of `manifest.json`: a function of the contents alone."""
-        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(_stored(self.model_dump(mode="json")), indent=1, ensure_ascii=False) + "\n"
 
 
 def complete_manifest(description: Description, shards: Sequence[Shard]) -> Manifest:
     """Add the shards, the counts and the digest to a description (of which a manifest is one)."""
-    fields: dict[str, Any] = description.model_dump(mode="json", include=set(Description.model_fields))
+    fields = _stored(description.model_dump(mode="json", include=set(Description.model_fields)))
     fields["schema_version"] = SCHEMA_VERSION
     fields["shards"] = [shard.model_dump(mode="json") for shard in shards]
     fields["subject_count"] = len({subject for shard in shards for subject in shard.subjects})
     fields["row_count"] = sum(shard.rows for shard in shards)
     return Manifest(**fields, digest=canonical_digest(fields))
+
+
+def _stored(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
 
 
 def parse_manifest(data: bytes, place: str) -> Manifest:

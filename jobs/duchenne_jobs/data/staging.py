@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from duchenne_jobs.data.errors import DatasetError
+
 
 @contextmanager
 def staging_folder(parent: Path, prefix: str) -> Iterator[Path]:
@@ -63,3 +65,26 @@ def _lock(folder: Path) -> int | None:
         os.close(handle)
         return None
     return handle
+
+
+@contextmanager
+def kept_folder(folder: Path) -> Iterator[Path]:
+    """`folder`, made if need be, ours alone for the block; gone at its end, and kept when the block fails or is killed.
+
+    Raises:
+        DatasetError: another process is at work in it.
+        OSError: it can't be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _lock(folder)
+    if handle is None:
+        raise DatasetError(f"another process is at work in {folder}; wait for it, or stop it first")
+    try:
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    finally:
+        os.close(handle)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -16,8 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from duchenne.driver.progress import Monitor
-from duchenne.driver.progress import Progress as Look
+if TYPE_CHECKING:  # the driver imports torch and Ray, which a bar over a dataset can do without
+    from duchenne.driver.progress import Monitor
+    from duchenne.driver.progress import Progress as Look
 
 LIVE_SECONDS = 0.5
 FILE_SECONDS = 10.0

@@ -28,11 +28,12 @@ from duchenne.records.locks import LockRecords
 from duchenne.records.migrate import migrate
 from duchenne.records.sweeps import SweepRecords
 from duchenne.records.trials import TrialRecords
+from duchenne.records.withdrawals import WithdrawalRecords
 
 SQLITE_NAME = "records.sqlite"
 
 
-class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryRecords):
+class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryRecords, WithdrawalRecords):
     """Sweeps, trials, fold jobs, results, entries, events; `ledger` holds the leases. Threads may share one store."""
 
     def __init__(self, database: Database) -> None:

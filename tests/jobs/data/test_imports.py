@@ -11,7 +11,8 @@ import pytest
 
 import duchenne_jobs.data
 
-HEAVY = ("torch", "ray", "pandas", "sklearn", "matplotlib", "pyarrow", "fsspec", "s3fs", "river", "PIL")
+DECODERS = ("PIL", "cv2", "av", "onnxruntime")
+HEAVY = ("torch", "ray", "pandas", "sklearn", "matplotlib", "pyarrow", "fsspec", "s3fs", "river", *DECODERS)
 
 
 def loaded_after(run_python: Any, code: str) -> set[str]:

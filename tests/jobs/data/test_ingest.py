@@ -101,9 +101,11 @@ def test_progress_ends_at_the_number_of_rows(tmp_path: Path) -> None:
 
 
 def test_wrong_names_and_options(tmp_path: Path) -> None:
-    assert set(INGESTERS) == {"yeast", "toy"}
-    assert "no ingester is called 'yest'; choose one of toy, yeast" in refusal(lambda: ingest("yest", None, tmp_path))
-    assert "toy has no option 'size'; it has: count, tasks, seed" in refusal(
+    assert set(INGESTERS) == {"bp4d", "celeba", "disfa", "rafdb", "toy", "yeast"}
+    assert "no ingester is called 'yest'; choose one of bp4d, celeba, disfa, rafdb, toy, yeast" in refusal(
+        lambda: ingest("yest", None, tmp_path)
+    )
+    assert "toy has no option 'size'; it has: count, tasks, seed, sigma1, sigma2" in refusal(
         lambda: ingest("toy", None, tmp_path, size=3)
     )
     assert "tasks=25" in refusal(lambda: ingest("toy", None, tmp_path, tasks=25))
@@ -157,10 +159,10 @@ def test_builtin_facts_are_known_without_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("builtin://yest", "no such builtin dataset; choose one of toy, yeast"),
+        ("builtin://yest", "no such builtin dataset; choose one of faces, toy, yeast"),
         ("builtin://toy/x", "no such builtin dataset"),
         ("builtin://", "no such builtin dataset"),
-        ("builtin://toy?size=3", "option 'size' is unknown; toy has the options: count, tasks, seed"),
+        ("builtin://toy?size=3", "option 'size' is unknown; toy has the options: count, tasks, seed, sigma1, sigma2"),
         ("builtin://yeast?count=3", "option 'count' is unknown; yeast has the options: none"),
         ("builtin://toy?count=3&count=4", "option 'count' comes twice"),
         ("builtin://toy?count=0", "1 <= count <= 1000000 must hold, but got '0'"),

@@ -1,4 +1,4 @@
-"""From a raw source to Arrow shards, one ingester a source. To add one, see docs/data.md.
+"""Ingesters of tables without people: yeast (inside river) and toy (drawn).
 
 N rows, T tasks, F features.
 """
@@ -6,11 +6,8 @@ N rows, T tasks, F features.
 from __future__ import annotations
 
 import gzip
-import inspect
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,118 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from duchenne_jobs.data.dataset import Dataset, Progress, open_dataset
 from duchenne_jobs.data.errors import DatasetError
-from duchenne_jobs.data.manifest import MANIFEST_NAME, Description
+from duchenne_jobs.data.ingesters.source import Source, Workshop
+from duchenne_jobs.data.manifest import Description
 from duchenne_jobs.data.schema import shard_schema
-from duchenne_jobs.data.staging import staging_folder
-from duchenne_jobs.data.storage import Location, locate
-from duchenne_jobs.data.toy import toy_dataset
-from duchenne_jobs.data.writer import DatasetWriter
+from duchenne_jobs.data.toy import split_toy_dataset, toy_dataset
 from duchenne_jobs.data.yeast import YEAST_FEATURES, YEAST_LABELS, YEAST_ROWS
 
 _CHUNK_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an ingester found: the description, the number of rows, and the tables of rows, read when iterated."""
-
-    description: Description
-    row_count: int
-    tables: Callable[[], Iterator[Any]]
-
-
-Ingester = Callable[..., Source]  # (source: str | Path | None, **options) -> Source
-
-
-def ingest(
-    name: str,
-    source: str | Path | None,
-    destination: str | Path,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Dataset:
-    """Write the dataset `name` from `source` to `destination`, and open it.
-
-    The same dataset already there is left alone and opened. A local destination appears in one rename, complete.
-
-    Args:
-        name: a key of `INGESTERS`.
-        source: the raw folder or file; None where the source is installed (yeast) or drawn (toy).
-        destination: local path, `file://` or `s3://bucket/prefix`.
-        progress: called with (rows written, rows in all).
-        options: of the ingester: `count`, `tasks`, `seed` of toy.
-
-    Raises:
-        DatasetError: unknown name or option, missing or malformed source, a different dataset or foreign files at the
-            destination, or a full disk; nothing is left behind then.
-    """
-    if name not in INGESTERS:
-        raise DatasetError(f"no ingester is called {name!r}; choose one of {', '.join(sorted(INGESTERS))}")
-    location = locate(destination)
-    known = list(inspect.signature(INGESTERS[name]).parameters)[1:]
-    for option in options:
-        if option not in known:
-            raise DatasetError(f"{name} has no option {option!r}; it has: {', '.join(known) or 'none'}")
-    raw = INGESTERS[name](source, **options)
-    names = location.names()
-    if MANIFEST_NAME in names:
-        return _compare_with_present(raw, location, progress)
-    if not location.local:
-        _write(raw, location.uri, progress)
-        return open_dataset(location.uri)
-    if names:
-        raise DatasetError(
-            f"{location.uri} must not exist or be empty, but holds {names[0]!r} and no {MANIFEST_NAME}; "
-            "choose another destination, or remove it first"
-        )
-    target = Path(location.root)
-    with ExitStack() as stack:
-        with location.explained("write", ""):
-            sibling = stack.enter_context(staging_folder(target.parent, f".{target.name}.partial-"))
-        _write(raw, sibling / target.name, progress)
-        if not _move_into_place(sibling / target.name, location):
-            return _compare_with_present(raw, location, None)
-    return open_dataset(location.uri)
-
-
-def _move_into_place(partial: Path, location: Location) -> bool:
-    """Rename a complete dataset to its destination; False if another process was first."""
-    target = Path(location.root)
-    with location.explained("write", ""):
-        try:
-            partial.rename(target)  # over nothing or an empty folder
-        except OSError:
-            if (target / MANIFEST_NAME).exists():
-                return False
-            raise
-    return True
-
-
-def _write(raw: Source, destination: str | Path, progress: Progress | None, *, keep: bool = True) -> str:
-    """Write every row; return the digest."""
-    done = 0
-    with DatasetWriter(destination, raw.description, keep=keep) as writer:
-        for table in raw.tables():
-            writer.write(table)
-            done += table.num_rows
-            if progress is not None:
-                progress(done, raw.row_count)
-    if writer.manifest is None:
-        raise DatasetError(f"no manifest was written to {destination}")
-    return writer.manifest.digest
-
-
-def _compare_with_present(raw: Source, location: Location, progress: Progress | None) -> Dataset:
-    present = open_dataset(location.uri)
-    digest = _write(raw, location.uri, progress, keep=False)
-    if digest != present.digest:
-        raise DatasetError(
-            f"{location.uri} already holds another dataset, {present.manifest.name} with digest {present.digest}, "
-            f"while this one has {digest}; choose another destination, or remove that one first"
-        )
-    return present
 
 
 def yeast(source: str | Path | None = None) -> Source:
@@ -151,16 +44,35 @@ def yeast(source: str | Path | None = None) -> Source:
     return _tabular(description, features, labels)
 
 
-def toy(source: str | Path | None = None, *, count: int = 1000, tasks: int = 5, seed: int = 0) -> Source:
-    """The toy dataset of Tallec 2023, eq. 2.37; every row is its own subject."""
+def toy(
+    source: str | Path | None = None,
+    *,
+    count: int = 1000,
+    tasks: int = 5,
+    seed: int = 0,
+    sigma1: str | None = None,
+    sigma2: str | None = None,
+) -> Source:
+    """The toy dataset of Tallec 2023, eq. 2.37; every row is its own subject.
+
+    Args:
+        sigma1, sigma2: digits of the best orders where x2 >= 0 and below (fig. 2.14); with one of them, the other is
+            the identity.
+    """
     if source is not None:
         raise DatasetError(f"the toy dataset is drawn, not read, but got the source {source}; leave it out")
     try:
-        features, labels = toy_dataset(count, tasks, seed)
+        if sigma1 is None and sigma2 is None:
+            name = f"toy-count{count}-tasks{tasks}-seed{seed}"
+            features, labels = toy_dataset(count, tasks, seed)
+        else:
+            upper, lower = (list(range(tasks)) if s is None else [int(digit) for digit in s] for s in (sigma1, sigma2))
+            name = f"toy-count{count}-tasks{tasks}-seed{seed}-orders{_digits(upper)}-{_digits(lower)}"
+            features, labels = split_toy_dataset(count, tasks, seed, upper, lower)
     except ValueError as error:
         raise DatasetError(str(error)) from error
     description = Description(
-        name=f"toy-count{count}-tasks{tasks}-seed{seed}",
+        name=name,
         tasks=tuple(f"task{index}" for index in range(1, tasks + 1)),
         columns=("subject", "labels", "features"),
         feature_names=("x1", "x2"),
@@ -170,7 +82,8 @@ def toy(source: str | Path | None = None, *, count: int = 1000, tasks: int = 5, 
     return _tabular(description, features, labels)
 
 
-INGESTERS: dict[str, Ingester] = {"yeast": yeast, "toy": toy}
+def _digits(order: list[int]) -> str:
+    return "".join(map(str, order))
 
 
 def _tabular(description: Description, features: Any, labels: Any) -> Source:
@@ -179,7 +92,7 @@ def _tabular(description: Description, features: Any, labels: Any) -> Source:
     width = max(4, len(str(count - 1)))
     schema = shard_schema(description)
 
-    def tables() -> Iterator[Any]:
+    def tables(workshop: Workshop) -> Iterator[Any]:
         for start in range(0, count, _CHUNK_ROWS):
             rows = slice(start, min(start + _CHUNK_ROWS, count))
             columns = {
@@ -188,6 +101,7 @@ def _tabular(description: Description, features: Any, labels: Any) -> Source:
                 "features": _fixed_lists(features[rows], schema.field("features").type),
             }
             yield pa.table(columns, schema=schema)
+            workshop.advance(rows.stop - rows.start)
 
     return Source(description, count, tables)
 
