@@ -21,12 +21,15 @@ class SmoothingConfig(Config):
         None, description="Probability that a label becomes uniform (ls, vls; default 0.1)."
     )
     alpha_positive: Probability | None = Field(None, description="The same for positive labels (vals; default 0).")
-    alpha_negative: Probability | None = Field(None, description="The same for negative labels (vals; default 0.25).")
+    alpha_negative: Probability | None = Field(None, description="The same for negative labels (vals; default 0.5).")
     beta: Probability | None = Field(
         None, description="Share of the majority's surplus that is smoothed (rhls; default 0.25)."
     )
-    mixing: Literal["uniform", "published"] = Field(
-        "uniform", description="`uniform`: a smoothed label becomes uniform; `published`: eq. 4.10 and 4.12 as printed."
+    mixing: Literal["uniform", "published", "dependent", "ignore"] = Field(
+        "uniform",
+        description="What becomes of a label with that probability. `uniform`: a uniform one; `published`: the other "
+        "one, as eq. 4.10 and 4.12 are printed (vals, rhls); `dependent`: what the row's other labels allow (4.5.2); "
+        "`ignore`: its term is left out, drawn anew each epoch (the ablation of 4.5.2).",
     )
 
     @model_validator(mode="after")
@@ -38,6 +41,16 @@ class SmoothingConfig(Config):
                     f"`{parameter}` belongs to smoothing {' or '.join(names)}, but name is {self.name!r}; "
                     f"set name to {names[0]!r} or remove {parameter}"
                 )
+        if self.name == "none" and self.mixing != "uniform":
+            raise ValueError(
+                f"mixing {self.mixing!r} needs a smoothing whose labels it mixes, but name is 'none'; "
+                "set name to 'rhls' or remove mixing"
+            )
+        if self.name in ("ls", "vls") and self.mixing == "published":
+            raise ValueError(
+                f"mixing 'published' belongs to smoothing vals or rhls, but name is {self.name!r}; "
+                "set name to 'vals' or remove mixing"
+            )
         return self
 
 
@@ -46,6 +59,7 @@ class LossConfig(Config):
 
     smoothing: SmoothingConfig = Field(default_factory=SmoothingConfig, description="Label smoothing of the targets.")
     task_weights: Literal["none", "inverse_frequency"] = Field(
-        "none", description="`inverse_frequency`: w^t proportional to 1 / f^t, mean 1 (eq. 2.39)."
+        "none",
+        description="`inverse_frequency`: the frequency-weighted BCE, w^t proportional to 1 / f^t, mean 1 (eq. 2.39, 4.4.2).",
     )
     dice: NonNegativeFloat = Field(0.0, description="Coefficient of the Dice term (eq. 2.40); 0 leaves it out.")

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.models.inputs import Inputs
+
+if TYPE_CHECKING:
+    from duchenne_jobs.models.orders import OrderSummary
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class TrainingStatistics:
             features = torch.empty(len(labels), 0)
         finite = torch.isfinite(features).all(dim=1)
         measured = features if bool(finite.all()) or not bool(finite.any()) else features[finite]
-        scale = measured.std(dim=0, correction=0)
+        # torch warns of the deviation of no column at all.
+        scale = measured.std(dim=0, correction=0) if measured.shape[1] else measured.new_ones(0)
         # Rounding gives a constant column a tiny deviation, and dividing by that would blow up whatever differs later.
         varies = measured.amax(dim=0) > measured.amin(dim=0)
         known = (labels >= 0).sum(dim=0)
@@ -85,10 +90,30 @@ class MultiTaskNetwork(nn.Module, ABC):
     def predict(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
         """(B, T) marginal probabilities p(y^t = 1 | x). Sampling models draw from `generator`."""
 
+    def differentiable_prediction(self, inputs: Inputs, generator: torch.Generator | None = None) -> Tensor:
+        """(B, T) marginal probabilities with a gradient, for attribution maps (Tallec 2023, eq. 2.41).
+
+        A network that draws labels to predict overrides it: the gradient is that of the probabilities given the draws.
+        """
+        return self.predict(inputs, generator)
+
     def order_parameters(self) -> list[nn.Parameter]:
         """Parameters that an order selector's own optimiser trains; none for most networks."""
         return []
 
-    def soft_order(self) -> Tensor | None:
-        """(T, T) soft order matrix, row = time step, column = task (Tallec 2023, eq. 2.20); None without orders."""
+    def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
+        """Called after each training epoch (from 1 on), before its checkpoint; draws come from `generator` (CPU).
+
+        Returns:
+            (N,) entries of each of `order_parameters` that begin anew, so that their optimiser forgets what it knows of
+            them; None for none.
+        """
+        return None
+
+    def order_summary(self) -> OrderSummary | None:
+        """The soft order and the best order; None for a network without orders."""
+        return None
+
+    def row_orders(self, inputs: Inputs) -> Tensor | None:
+        """(B, T) each row's order of the largest pi(x) (XMONET); None where the mixture is the same for every row."""
         return None

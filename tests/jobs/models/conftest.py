@@ -8,15 +8,21 @@ from typing import Any, Protocol
 import pytest
 import torch
 
-from duchenne_jobs.config import ModelConfig
+from duchenne_jobs.config import ATTENTION_NAMES, ModelConfig
 from duchenne_jobs.models import DataDescription, Inputs, MultiTaskNetwork, TrainingStatistics, build_network
 
 FEATURES, TASKS = 5, 3
+IMAGE_SIZE = (8, 12)
 FREQUENCY = (0.1, 0.5, 0.8)
+SMALL: dict[str, Any] = {"encoder": {"layers": 2, "width": 8}, "hidden_size": 8, "orders": {"count": 4}}
+SMALL_ATTENTION: dict[str, Any] = SMALL | {
+    "encoder": {"name": "conv", "layers": 1, "width": 8, "stride": 4},
+    "attention": {"width": 8, "heads": 2, "self_layers": 1, "cross_layers": 2, "mlp_ratio": 2},
+}
 
 
 class Build(Protocol):
-    """Builds the network `name` for T tasks, from a fixed seed."""
+    """Builds the network `name` for T tasks, from a fixed seed; networks with attention on a small encoder of faces."""
 
     def __call__(self, name: str, tasks: int = TASKS, **model: Any) -> MultiTaskNetwork: ...
 
@@ -38,11 +44,12 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def build() -> Build:
     def make(name: str, tasks: int = TASKS, **model: Any) -> MultiTaskNetwork:
-        config = ModelConfig.model_validate(
-            {"name": name, "encoder": {"layers": 2, "width": 8}, "hidden_size": 8, "orders": {"count": 4}} | model
-        )
+        small = SMALL_ATTENTION if name in ATTENTION_NAMES else SMALL
+        encoder = small["encoder"] | model.pop("encoder", {})
+        config = ModelConfig.model_validate({"name": name} | small | model | {"encoder": encoder})
         torch.manual_seed(0)
-        data = DataDescription(tasks=tuple(f"task {task}" for task in range(tasks)), features=FEATURES)
+        names = tuple(f"task {task}" for task in range(tasks))
+        data = DataDescription(tasks=names, features=FEATURES, image_size=IMAGE_SIZE)
         return build_network(config, data, statistics(tasks))
 
     return make
@@ -50,8 +57,10 @@ def build() -> Build:
 
 @pytest.fixture
 def inputs() -> Inputs:
-    """64 rows of F features, distributed as the statistics say."""
-    return Inputs(features=2.0 + 3.0 * torch.randn(64, FEATURES, generator=torch.Generator().manual_seed(1)))
+    """64 rows of F features, distributed as the statistics say, and of images."""
+    generator = torch.Generator().manual_seed(1)
+    features = 2.0 + 3.0 * torch.randn(64, FEATURES, generator=generator)
+    return Inputs(features=features, images=torch.rand(64, 3, *IMAGE_SIZE, generator=generator))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duchenne_jobs.config import MODEL_NAMES, ModelConfig, ModelName
+from duchenne_jobs.config import ATTENTION_NAMES, MODEL_NAMES, ModelConfig, ModelName
 from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.models import NETWORKS, DataDescription, Inputs, TrainingStatistics, build_network
 
@@ -47,12 +47,14 @@ def test_one_task_and_an_encoder_of_another_width(name: str, build: Any, inputs:
 @given(seed=st.integers(0, 2**32), unknown=st.integers(0, 11))
 def test_an_unknown_label_changes_neither_loss_nor_gradient(name: str, loss: TaskLoss, seed: int, unknown: int) -> None:
     torch.manual_seed(seed)
+    encoder = {"name": "conv" if name in ATTENTION_NAMES else "features", "width": 8}
+    small = {"encoder": encoder, "attention": {"width": 8, "heads": 2}, "hidden_size": 8, "orders": {"count": 4}}
     network = build_network(
-        ModelConfig.model_validate({"name": name, "encoder": {"width": 8}, "hidden_size": 8, "orders": {"count": 4}}),
-        DataDescription(tasks=("a", "b", "c"), features=5),
+        ModelConfig.model_validate({"name": name} | small),
+        DataDescription(tasks=("a", "b", "c"), features=5, image_size=(8, 8)),
         TrainingStatistics(torch.zeros(5), torch.ones(5), torch.full((3,), 0.3), rows=10),
     )
-    inputs = Inputs(features=torch.randn(4, 5))
+    inputs = Inputs(features=torch.randn(4, 5), images=torch.rand(4, 3, 8, 8))
     mask = torch.rand(4, 3) > 0.3
     mask.view(-1)[unknown] = False
     labels = (torch.rand(4, 3) > 0.5).float() * mask  # the contract: a hard label is 0 where unknown

@@ -1,4 +1,4 @@
-"""Encoders: inputs to the hidden state that heads and recurrences start from.
+"""Dense layers on tabular features.
 
 Shapes: B batch, F features, W width.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from duchenne_jobs.config import EncoderConfig
+from duchenne_jobs.models.encoders.base import Encoder
 from duchenne_jobs.models.inputs import Inputs
 from duchenne_jobs.models.network import TrainingStatistics
 
 
-class FeatureEncoder(nn.Module):
+class FeatureEncoder(Encoder):
     """Standardisation and dense ReLU layers on tabular features (Tallec 2023, 2.5.1)."""
 
     mean: Tensor
@@ -36,11 +37,3 @@ class FeatureEncoder(nn.Module):
         """B rows -> (B, W)."""
         encoded: Tensor = self.layers((inputs.require("features") - self.mean) / self.scale)
         return encoded
-
-
-def build_encoder(config: EncoderConfig, statistics: TrainingStatistics, out_width: int | None = None) -> nn.Module:
-    """The encoder that a config names, projected to `out_width` where that differs from its own width."""
-    encoder = FeatureEncoder(config, statistics)
-    if out_width is None or out_width == encoder.width:
-        return encoder
-    return nn.Sequential(encoder, nn.Linear(encoder.width, out_width))
