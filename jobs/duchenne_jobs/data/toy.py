@@ -1,9 +1,11 @@
-"""The toy dataset of Tallec 2023, 2.5.1 (eq. 2.37), in the reading that its text describes.
+"""The toy dataset of Tallec 2023, 2.5.1 (eq. 2.37), as its text describes it, and the split one (2.6, fig. 2.14).
 
 N rows, T tasks.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -33,3 +35,32 @@ def toy_dataset(count: int, tasks: int, seed: int) -> tuple[npt.NDArray[np.float
     scale = 2.0 ** np.arange(tasks)  # 2^(t - 1) for t = 1..T
     interval = np.floor((x[:, :1].astype(np.float64) + 1.0) * scale)
     return x, (interval % 2 == 0).astype(np.int8)
+
+
+def split_toy_dataset(
+    count: int, tasks: int, seed: int, upper: Sequence[int], lower: Sequence[int]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+    """The extended toy (Tallec 2023, fig. 2.14): the tasks of the toy, permuted by the half that a row lies in.
+
+    Where x2 >= 0 the best order is `upper` (sigma_1), below it `lower` (sigma_2): task sigma(i) of the split toy is
+    task i of the plain one, so that its i-th simplest problem is the i-th of the order.
+
+    Args:
+        upper, lower: permutations of 0..T-1.
+
+    Returns:
+        x (N, 2) of `toy_dataset`, and y (N, T).
+
+    Raises:
+        ValueError: as `toy_dataset`; or an order is no permutation.
+    """
+    for order in (upper, lower):
+        if sorted(order) != list(range(tasks)):
+            rule = f"an order of the split toy must be a permutation of 0..{tasks - 1}"
+            raise ValueError(f"{rule}, but got {list(order)}; name each task once")
+    x, plain = toy_dataset(count, tasks, seed)
+    y = np.empty_like(plain)
+    above = x[:, 1] >= 0
+    for half, order in ((above, upper), (~above, lower)):
+        y[np.ix_(half, np.asarray(order))] = plain[half]
+    return x, y

@@ -15,39 +15,68 @@ from typing import TYPE_CHECKING, Any
 from duchenne.figures.source import NoData, SweepData, read_sweep
 
 if TYPE_CHECKING:
+    from duchenne.figures.attention import attention_by_head, attention_by_task, priors
     from duchenne.figures.board import leaderboard
     from duchenne.figures.costs import spend
-    from duchenne.figures.curves import learning_curves
+    from duchenne.figures.curves import learning_curves, validation_by_value
     from duchenne.figures.draw import FIGURES, draw_all
+    from duchenne.figures.labels import calibration, prediction_histograms
+    from duchenne.figures.order_search import order_distance_evolution, order_finding
+    from duchenne.figures.order_study import order_counts, single_orders
     from duchenne.figures.orders import soft_order, soft_order_evolution
-    from duchenne.figures.tasks import task_f1
+    from duchenne.figures.saliency import attribution
+    from duchenne.figures.tasks import task_f1, task_metrics
     from duchenne.figures.trials import search
 
 _MODULES = {
     "FIGURES": "draw",
+    "calibration": "labels",
+    "attention_by_head": "attention",
+    "attention_by_task": "attention",
+    "attribution": "saliency",
     "draw_all": "draw",
     "leaderboard": "board",
     "learning_curves": "curves",
+    "prediction_histograms": "labels",
+    "priors": "attention",
+    "order_counts": "order_study",
+    "order_distance_evolution": "order_search",
+    "order_finding": "order_search",
     "search": "trials",
+    "single_orders": "order_study",
     "soft_order": "orders",
     "soft_order_evolution": "orders",
     "spend": "costs",
     "task_f1": "tasks",
+    "task_metrics": "tasks",
+    "validation_by_value": "curves",
 }
 
 __all__ = [
     "FIGURES",
     "NoData",
     "SweepData",
+    "attention_by_head",
+    "attention_by_task",
+    "attribution",
+    "calibration",
     "draw_all",
     "leaderboard",
     "learning_curves",
+    "order_counts",
+    "order_distance_evolution",
+    "order_finding",
+    "prediction_histograms",
+    "priors",
     "read_sweep",
     "search",
+    "single_orders",
     "soft_order",
     "soft_order_evolution",
     "spend",
     "task_f1",
+    "task_metrics",
+    "validation_by_value",
 ]
 
 

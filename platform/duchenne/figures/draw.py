@@ -8,13 +8,17 @@ from typing import Final
 
 from matplotlib.figure import Figure
 
+from duchenne.figures.attention import attention_by_head, attention_by_task, priors
 from duchenne.figures.board import leaderboard
 from duchenne.figures.costs import spend
-from duchenne.figures.curves import learning_curves
+from duchenne.figures.curves import learning_curves, validation_by_value
+from duchenne.figures.labels import calibration, prediction_histograms
+from duchenne.figures.order_search import order_distance_evolution
+from duchenne.figures.order_study import order_counts, single_orders
 from duchenne.figures.orders import soft_order, soft_order_evolution
 from duchenne.figures.source import LOGGER, NoData, SweepData, read_sweep
 from duchenne.figures.style import save
-from duchenne.figures.tasks import task_f1
+from duchenne.figures.tasks import task_f1, task_metrics
 from duchenne.figures.trials import search
 from duchenne.records import RecordStore
 
@@ -22,9 +26,19 @@ FIGURES: Final[dict[str, Callable[[SweepData], Figure]]] = {
     "leaderboard": leaderboard,
     "learning_curves": learning_curves,
     "search": search,
+    "validation_by_value": validation_by_value,
     "soft_order": soft_order,
     "soft_order_evolution": soft_order_evolution,
+    "order_distance_evolution": order_distance_evolution,
+    "single_orders": single_orders,
+    "order_counts": order_counts,
     "task_f1": task_f1,
+    "task_metrics": task_metrics,
+    "prediction_histograms": prediction_histograms,
+    "calibration": calibration,
+    "attention_by_task": attention_by_task,
+    "attention_by_head": attention_by_head,
+    "priors": priors,
     "spend": spend,
 }
 """File name -> what draws it, in the order in which a reader wants them."""

@@ -89,8 +89,9 @@ def mean_soft_orders(data: SweepData) -> SoftOrders:
     if not shared:
         raise NoData("the runs of the evaluation have no epoch in common")
     means = np.stack([np.mean([epochs[epoch] for epochs in runs.values()], axis=0) for epoch in shared])
-    tasks = data.tasks()
-    if tasks is None or len(tasks) != size:
+    # An order of groups has a column for each group.
+    tasks = data.sweep.model.orders.step_names(data.tasks() or ())
+    if len(tasks) != size:
         tasks = tuple(f"task {number}" for number in range(size))
     final = np.mean([epochs[max(epochs)] for epochs in runs.values()], axis=0)
     return SoftOrders(next(iter(runs)).method, len(runs), tasks, tuple(shared), means, final)

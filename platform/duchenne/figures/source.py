@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duchenne.boards import BoardRow, rank
-from duchenne.records import Attempt, FoldJob, FoldJobKey, Lease, RecordStore, ResultRow, Trial
+from duchenne.boards import BoardRow, CountsError, EntryReport, rank, report_entry
+from duchenne.boards.counts import read_checked
+from duchenne.records import Attempt, Entry, FoldJob, FoldJobKey, Lease, RecordStore, ResultRow, Trial
 from duchenne.records import Sweep as SweepRecord
 from duchenne.spec import Sweep, apply, rungs
-from duchenne_jobs.evaluation import read_predictions
+from duchenne_jobs.evaluation import Predictions, read_predictions
+from duchenne_jobs.evaluation.attention import AttentionSample, read_attention
 from duchenne_jobs.training import JobKey
 
 LOGGER = logging.getLogger("duchenne.figures")
@@ -29,6 +32,19 @@ FloatArray = NDArray[np.float64]
 
 class NoData(Exception):  # noqa: N818 - a figure that is left out, not an error
     """The records do not hold what the figure shows; the message says what is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class OrderRecord:
+    """The orders of a run after an epoch.
+
+    Attributes:
+        soft_order: (T, T), row = time step, column = task.
+        best_order: of the largest weight, 0-based; () where it was not kept.
+    """
+
+    soft_order: FloatArray
+    best_order: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +58,7 @@ class SweepData:
         jobs: fold jobs of both phases; `results` are the epochs on record of each.
         attempts, leases: what ran and what was reserved for it.
         board: the ranking of the sweep's board, entries of other sweeps included.
+        entries: the sweep's own.
     """
 
     record: SweepRecord
@@ -53,6 +70,25 @@ class SweepData:
     attempts: tuple[Attempt, ...]
     leases: tuple[Lease, ...]
     board: tuple[BoardRow, ...]
+    entries: tuple[Entry, ...] = ()
+
+    @cached_property
+    def held_out(self) -> dict[str, dict[tuple[int, int], Predictions]]:
+        """Method -> (test fold, seed) -> predictions; an entry whose files are not as they were recorded has none."""
+        found = {}
+        for entry in self.entries:
+            try:
+                found[entry.method] = {
+                    (file.fold, file.seed): read_checked(file, self.home) for file in entry.predictions
+                }
+            except (CountsError, OSError) as error:
+                LOGGER.warning("%s: no predictions to draw (%s)", entry.id, error)
+        return {method: files for method, files in found.items() if files}
+
+    def report(self, method: str, metrics: Collection[str]) -> EntryReport:
+        """Every task of a method in `held_out`, with intervals; of `metrics` alone, since AUC takes its time."""
+        entry = next(entry for entry in self.entries if entry.method == method)
+        return report_entry(entry, self.home, metrics=metrics)
 
     @cached_property
     def selected(self) -> dict[int, tuple[int, ...]]:
@@ -104,18 +140,33 @@ class SweepData:
         A method of the search goes before a comparator. Empty where the method keeps no soft order.
         """
         found: dict[str, dict[FoldJobKey, dict[int, FloatArray]]] = defaultdict(dict)
-        for job in self.jobs:
-            if job.key.phase == "evaluation" and job.state == "succeeded":
-                epochs = _read_soft_orders(self._soft_order_file(job.key))
-                if epochs:
-                    found[job.key.method][job.key] = epochs
+        for key, epochs in self.order_records().items():
+            found[key.method][key] = {epoch: record.soft_order for epoch, record in epochs.items()}
         if not found:
             return {}
         return found[min(found, key=lambda method: (method not in self.own_methods, method))]
 
-    def _soft_order_file(self, key: FoldJobKey) -> Path:
+    def order_records(self) -> dict[FoldJobKey, dict[int, OrderRecord]]:
+        """What each evaluation that has ended kept of its orders, of every method, epoch by epoch."""
+        ended = [job.key for job in self.jobs if job.key.phase == "evaluation" and job.state == "succeeded"]
+        read = {key: _read_orders(self._file("soft_orders", key, "jsonl")) for key in ended}
+        return {key: epochs for key, epochs in read.items() if epochs}
+
+    def attention(self) -> tuple[AttentionSample, str] | None:
+        """The attention that the first evaluation kept, and its method; one of the search goes before a comparator."""
+        ended = [job.key for job in self.jobs if job.key.phase == "evaluation" and job.state == "succeeded"]
+        for key in sorted(ended, key=lambda key: (key.method not in self.own_methods, key.method, key.fold, key.seed)):
+            path = self._file("attention", key, "npz")
+            if path.is_file():
+                try:
+                    return read_attention(path), key.method
+                except (OSError, ValueError) as error:
+                    LOGGER.warning("%s: no attention to read (%s); trying the next file", path, error)
+        return None
+
+    def _file(self, folder: str, key: FoldJobKey, suffix: str) -> Path:
         slug = JobKey(key.trial, key.phase, key.method, key.fold, key.inner, key.seed).slug
-        return self.home / "sweeps" / self.record.id / "soft_orders" / f"{slug}.jsonl"
+        return self.home / "sweeps" / self.record.id / folder / f"{slug}.{suffix}"
 
     def _loss(self, trial: Trial) -> float:
         value = trial.value or 0.0
@@ -144,22 +195,23 @@ def read_sweep(store: RecordStore, sweep_id: str, home: Path) -> SweepData:
         attempts=tuple(store.attempts(record.id)),
         leases=tuple(store.ledger.leases(record.id)),
         board=tuple(rank(store, record.board, root=home)),
+        entries=tuple(store.entries(sweep=record.id)),
     )
 
 
-def _read_soft_orders(path: Path) -> dict[int, FloatArray]:
-    """Epoch -> (T, T), ascending. A retried job wrote some epochs twice: the last line of an epoch counts."""
+def _read_orders(path: Path) -> dict[int, OrderRecord]:
+    """Epoch -> orders, ascending. A retried job wrote some epochs twice: the last line of an epoch counts."""
     if not path.is_file():
         return {}
-    epochs: dict[int, FloatArray] = {}
+    epochs: dict[int, OrderRecord] = {}
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         try:
             row = json.loads(line)
+            best = tuple(int(step) for step in row.get("best_order", ()))
             matrix = np.asarray(row["soft_order"], dtype=np.float64)
             epoch = int(row["epoch"])
+            epochs[epoch] = OrderRecord(matrix, best)
         except (ValueError, KeyError, TypeError) as error:
             # A worker that was killed while it wrote leaves part of a line; its retry wrote the epoch again.
             LOGGER.warning("%s:%d: not a soft order (%s); the line is skipped", path, number, error)
-            continue
-        epochs[epoch] = matrix
     return dict(sorted(epochs.items()))

@@ -22,6 +22,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 from matplotlib.textpath import text_to_path
 
+from duchenne_jobs.config import BASELINE_NAMES, MODEL_NAMES
+
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
@@ -52,6 +54,7 @@ METHOD_COLOURS: Final = {
     "chain_ensemble": "#7f7f7f",
 }
 """A method has the same colour in every figure."""
+
 
 AROUND_UNIFORM: Final = LinearSegmentedColormap.from_list("around-uniform", ["#f3d3a0", "#ffffff", BLUE])
 
@@ -148,10 +151,11 @@ def _settings() -> Iterator[None]:
             yield
 
 
-def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -> Figure:
+def new_figure(data: SweepData | str, title: str, subtitle: str, plot_height: float) -> Figure:
     """An empty figure with its header and footer.
 
     Args:
+        data: the sweep that the footer names; or the footer itself, where numbers of several sweeps meet.
         title: what is seen; `subtitle`: how to read it, with units.
         plot_height: inches between the header and the footer.
     """
@@ -167,7 +171,8 @@ def new_figure(data: SweepData, title: str, subtitle: str, plot_height: float) -
     for line in subtitles:
         figure.text(MARGIN / WIDTH, top / height, line, fontsize=_SUBTITLE_POINTS, color=MUTED, va="top")
         top -= 0.175
-    figure.text(MARGIN / WIDTH, 0.15 / height, footer_text(data), fontsize=_FOOTER_POINTS, color=MUTED, va="bottom")
+    footer = data if isinstance(data, str) else footer_text(data)
+    figure.text(MARGIN / WIDTH, 0.15 / height, footer, fontsize=_FOOTER_POINTS, color=MUTED, va="bottom")
     figure.set_layout_engine(
         "constrained",
         rect=(MARGIN / WIDTH, FOOTER / height, 1 - 2 * MARGIN / WIDTH, plot_height / height),
@@ -200,7 +205,7 @@ def footer_text(data: SweepData) -> str:
     shown = "unknown" if digest is None else digest.removeprefix("sha256:")[:12]
     return (
         f"sweep {data.record.id}   ·   dataset {shown}   ·   "
-        f"{folds.count} test folds, {folds.inner} inner folds each   ·   {seeds_text(data.sweep.seeds)}"
+        f"{folds.outer_count} test folds, {folds.inner_count} inner folds each   ·   {seeds_text(data.sweep.seeds)}"
     )
 
 
@@ -214,8 +219,18 @@ def seeds_text(seeds: Sequence[int]) -> str:
 
 
 def method_name(method: str) -> str:
-    """As it is written in a figure: `MONET`, `Classifier chain`."""
-    return method.replace("_", " ").capitalize() if "_" in method else method.upper()
+    """As it is written in a figure: `MONET`, `Classifier chain`; a variant as its sweep calls it."""
+    if method in MODEL_NAMES:
+        return method.upper().replace("_", " ")
+    return method.replace("_", " ").capitalize() if method in BASELINE_NAMES else method
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """Method -> its colour; variants that a sweep named itself take those that are left, in their order."""
+    known = {method: METHOD_COLOURS[method] for method in methods if method in METHOD_COLOURS}
+    left = [colour for colour in LINES if colour not in known.values()] or [INK]
+    others = [method for method in methods if method not in known]
+    return known | {method: left[place % len(left)] for place, method in enumerate(others)}
 
 
 def capitalised(text: str) -> str:

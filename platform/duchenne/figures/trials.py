@@ -95,7 +95,7 @@ def _title(data: SweepData, points: Sequence[_Point]) -> str:
 
 
 def _subtitle(data: SweepData, points: Sequence[_Point], dimensions: int) -> str:
-    folds = data.sweep.folds.count * data.sweep.folds.inner
+    folds = data.sweep.folds.outer_count * data.sweep.folds.inner_count
     early = sum(not point.whole for point in points)
     failed = sum(trial.state == "failed" for trial in data.trials)
     parts = [f"Mean over {plural(folds, 'inner validation fold')} at the last epoch that the trial ran."]
