@@ -11,10 +11,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duchenne_jobs.data.digest import canonical_digest
 from duchenne_jobs.data.errors import FoldError, LeakError
+
+if TYPE_CHECKING:
+    from duchenne_jobs.data.balance import SubjectLabels
 
 MAX_SEED = 2**32 - 1  # the largest that numpy's RandomState, and so scikit-learn, takes
 
@@ -42,12 +45,15 @@ class InnerFold:
 class FoldPlan:
     """An ordered partition of subjects. `seed` is where the inner folds' seeds come from.
 
+    `labels`, of all subjects, where the inner folds are balanced by them as well.
+
     Raises:
         FoldError: fewer than two parts, an empty part, or a subject in two parts.
     """
 
     parts: tuple[tuple[str, ...], ...]
     seed: int
+    labels: SubjectLabels | None = None
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -69,8 +75,11 @@ class FoldPlan:
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:...` of parts and seed: equal plans, and only they, give equal outer and inner folds."""
-        return canonical_digest({"parts": [list(part) for part in self.parts], "seed": self.seed})
+        """`sha256:...` of parts, seed and labels: equal plans, and only they, give equal outer and inner folds."""
+        content: dict[str, Any] = {"parts": [list(part) for part in self.parts], "seed": self.seed}
+        if self.labels is not None:
+            content["balanced"] = self.labels.digest
+        return canonical_digest(content)
 
     def inner_seed(self, outer: int) -> int:
         """Seed of the inner folds of outer fold `outer`: the first 32 bits of a hash of (seed, outer)."""
@@ -86,23 +95,27 @@ class FoldPlan:
         if not 0 <= outer < len(self.folds):
             raise FoldError(f"outer fold must be in 0..{len(self.folds) - 1}, but got {outer}")
         train = self.folds[outer].train
-        parts = split_subjects(train, count, self.inner_seed(outer), f"inner folds of fold {outer}")
+        parts = split_subjects(train, count, self.inner_seed(outer), f"inner folds of fold {outer}", self.labels)
         return tuple(
             InnerFold(outer, inner, train=tuple(sorted(set(train).difference(part))), validation=part)
             for inner, part in enumerate(parts)
         )
 
 
-def make_folds(subjects: Iterable[str], count: int, seed: int) -> FoldPlan:
+def make_folds(subjects: Iterable[str], count: int, seed: int, labels: SubjectLabels | None = None) -> FoldPlan:
     """`count` folds over the sorted subjects: scikit-learn's `KFold(count, shuffle=True, random_state=seed)`.
+
+    With `labels`, subjects are then swapped until the folds are balanced (see `duchenne_jobs.data.balance`).
 
     Raises:
         FoldError: fewer than 2 folds, more folds than subjects, a subject twice, or a seed outside 0..2^32 - 1.
     """
-    return FoldPlan(parts=split_subjects(subjects, count, seed, "folds"), seed=seed)
+    return FoldPlan(parts=split_subjects(subjects, count, seed, "folds", labels), seed=seed, labels=labels)
 
 
-def split_subjects(subjects: Iterable[str], count: int, seed: int, what: str) -> tuple[tuple[str, ...], ...]:
+def split_subjects(
+    subjects: Iterable[str], count: int, seed: int, what: str, labels: SubjectLabels | None = None
+) -> tuple[tuple[str, ...], ...]:
     """The parts of `make_folds`, each sorted; `what` names them in error messages."""
     ordered = sorted(subjects)
     check_seed(seed)
@@ -118,7 +131,12 @@ def split_subjects(subjects: Iterable[str], count: int, seed: int, what: str) ->
     from sklearn.model_selection import KFold
 
     splitter = KFold(count, shuffle=True, random_state=seed)
-    return tuple(tuple(ordered[row] for row in sorted(test)) for _, test in splitter.split(ordered))
+    parts = tuple(tuple(ordered[row] for row in sorted(test)) for _, test in splitter.split(ordered))
+    if labels is None:
+        return parts
+    from duchenne_jobs.data.balance import balanced_parts
+
+    return balanced_parts(parts, labels.of_subjects(ordered), seed)
 
 
 def check_parts(parts: Sequence[Sequence[str]], place: str = "folds") -> None:

@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from duchenne_jobs.data.errors import FoldError
 from duchenne_jobs.data.folds import FoldPlan, check_parts
+
+if TYPE_CHECKING:
+    from duchenne_jobs.data.balance import SubjectLabels
 
 _MAX_BYTES = 4 * 2**20
 _KEYS = {"tasks", "parts"}
@@ -28,8 +31,8 @@ class Protocol:
     def subject_count(self) -> int:
         return sum(len(part) for part in self.parts)
 
-    def plan(self, subjects: Iterable[str], seed: int = 0) -> FoldPlan:
-        """Folds of a dataset's subjects after this protocol; `seed` is for the inner folds.
+    def plan(self, subjects: Iterable[str], seed: int = 0, labels: SubjectLabels | None = None) -> FoldPlan:
+        """Folds of a dataset's subjects after this protocol; `seed` is for the inner folds, `labels` balance them.
 
         Both sides must name the same subjects. A subject of the protocol that the dataset lacks would make the folds
         easier or harder than the published ones; one that no part lists would silently never be tested.
@@ -49,7 +52,7 @@ class Protocol:
                 f"protocol {self.name}: the dataset's subject {subject!r} is in no part ({len(present - listed)} such "
                 "subjects); add it to a part of a protocol file of your own, or leave it out of the dataset"
             )
-        return FoldPlan(parts=self.parts, seed=seed)
+        return FoldPlan(parts=self.parts, seed=seed, labels=labels)
 
 
 def packaged_protocols() -> tuple[str, ...]:

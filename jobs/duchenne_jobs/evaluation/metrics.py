@@ -26,14 +26,19 @@ METRICS: Final[dict[str, str]] = {
 """Every metric that a search may follow, with its direction."""
 
 
-def task_f1(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+def task_f1(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    thresholds: float | NDArray[np.floating] = THRESHOLD,
+) -> NDArray[np.float64]:
     """(T,) F1 of each task; a task without positives, true or predicted, counts as 0.
 
     Args:
         labels: (N, T) in {-1, 0, 1}, -1 unknown.
         probabilities: (N, T) in [0, 1].
+        thresholds: from which on a task is predicted, one for all or (T,).
     """
-    true_positive, false_positive, false_negative = _confusion(labels, probabilities)
+    true_positive, false_positive, false_negative = confusion(labels, probabilities, thresholds)
     denominator = 2 * true_positive + false_positive + false_negative
     f1: NDArray[np.float64] = np.zeros(labels.shape[1])
     np.divide(2.0 * true_positive, denominator, out=f1, where=denominator > 0)
@@ -56,46 +61,51 @@ def evaluate(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -
     require_valid(labels, probabilities)
     known = labels >= 0
     right = ((probabilities >= THRESHOLD) == (labels == 1)) & known
-    true_positive, false_positive, false_negative = (int(part.sum()) for part in _confusion(labels, probabilities))
+    true_positive, false_positive, false_negative = (int(part.sum()) for part in confusion(labels, probabilities))
     micro = 2 * true_positive + false_positive + false_negative
     rows = known.any(axis=1)
+    areas = task_auc(labels, probabilities)
     return {
         "f1_macro": float(task_f1(labels, probabilities).mean()),
         "f1_micro": 2 * true_positive / micro if micro else 0.0,
-        "auc_macro": _mean_auc(labels, probabilities),
+        "auc_macro": _mean(areas[np.isfinite(areas)]),
         "accuracy": _mean(right.sum(axis=0)[known.any(axis=0)] / known.sum(axis=0)[known.any(axis=0)]),
         "subset_accuracy": _mean((right | ~known).all(axis=1)[rows]),
-        "log_loss": _log_loss(labels, probabilities),
+        "log_loss": _mean(row_losses(labels, probabilities)[known]),
     }
 
 
-def _confusion(
-    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+def confusion(
+    labels: NDArray[np.integer],
+    probabilities: NDArray[np.floating],
+    thresholds: float | NDArray[np.floating] = THRESHOLD,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """True positives, false positives and false negatives, (T,) each."""
-    predicted = probabilities >= THRESHOLD
+    """True positives, false positives and false negatives, (T,) each; arguments as `task_f1`."""
+    predicted = probabilities >= thresholds
     true_positive = (predicted & (labels == 1)).sum(axis=0)
     false_positive = (predicted & (labels == 0)).sum(axis=0)
     false_negative = (~predicted & (labels == 1)).sum(axis=0)
     return true_positive, false_positive, false_negative
 
 
-def _log_loss(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
-    p = np.clip(probabilities.astype(np.float64), LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
-    losses = -np.where(labels == 1, np.log(p), np.log1p(-p))
-    return _mean(losses[labels >= 0])
-
-
-def _mean_auc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> float:
+def task_auc(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(T,) area under the ROC curve of each task, NaN where one of its classes is missing; arguments as `task_f1`."""
     from sklearn.metrics import roc_auc_score
 
-    areas = []
+    areas = np.full(labels.shape[1], np.nan)
     for task in range(labels.shape[1]):
         known = labels[:, task] >= 0
         truth = labels[known, task]
         if len(np.unique(truth)) == 2:
-            areas.append(roc_auc_score(truth, probabilities[known, task]))
-    return _mean(np.asarray(areas))
+            areas[task] = roc_auc_score(truth, probabilities[known, task])
+    return areas
+
+
+def row_losses(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, T) cross-entropy of each known label in nats, probabilities kept off 0 and 1; 0 where unknown."""
+    p = np.clip(probabilities.astype(np.float64), LOG_LOSS_EPSILON, 1 - LOG_LOSS_EPSILON)
+    losses: NDArray[np.float64] = np.where(labels == 1, -np.log(p), -np.log1p(-p))
+    return np.where(labels >= 0, losses, 0.0)
 
 
 def _mean(values: NDArray[np.floating | np.bool_]) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,25 @@ class Predictions:
     def metrics(self) -> dict[str, float]:
         """Every metric of `duchenne_jobs.evaluation.METRICS`."""
         return evaluate(self.labels, self.probabilities)
+
+
+def concatenate(parts: Sequence[Predictions]) -> Predictions:
+    """The rows of several predictions of the same tasks, one after the other.
+
+    Raises:
+        ValueError: no parts, or their tasks differ.
+    """
+    tasks = {part.tasks for part in parts}
+    if len(tasks) != 1:
+        raise ValueError(f"predictions that are joined have the same tasks, but got {sorted(tasks)}")
+    return Predictions(
+        tasks=tasks.pop(),
+        subjects=np.concatenate([part.subjects for part in parts]),
+        sequences=np.concatenate([part.sequences for part in parts]),
+        frames=np.concatenate([part.frames for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        probabilities=np.concatenate([part.probabilities for part in parts]),
+    )
 
 
 def write_predictions(path: Path, predictions: Predictions, metadata: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
-"""Label smoothing: LS, VLS, VALS and RHLS (Tallec 2023, chapter 4).
+"""Label smoothing: LS, VLS, VALS and RHLS (Tallec 2023, chapter 4), and the two variants that 4.5.2 proposes.
 
-Shapes: B batch, T tasks. Every function takes hard or soft labels in [0, 1] of any shape that broadcasts against (T,);
-unknown labels are masked by the caller, never smoothed.
+Shapes: B batch, N rows, T tasks. Every function takes hard or soft labels in [0, 1] of any shape that broadcasts
+against (T,); unknown labels are masked by the caller, never smoothed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from duchenne_jobs.config import SmoothingConfig
+from duchenne_jobs.losses.dependence import LabelDependence
 
 Mixing = Literal["uniform", "published"]
 DEFAULT_ALPHA = 0.1  # of table 4.1
-DEFAULT_BETA = 0.25  # chosen in 4.4.2
-DEFAULT_ALPHA_NEGATIVE = 0.25  # lowest value of the grid of 4.4.1
+DEFAULT_BETA = 0.25  # selected in 4.4.2
+DEFAULT_ALPHA_NEGATIVE = 0.5  # selected in 4.4.2
 
 
 def label_smoothing(labels: Tensor, alpha: float | Tensor) -> Tensor:
@@ -59,14 +60,52 @@ def asymmetric_smoothing(
     """
     if mixing not in ("uniform", "published"):
         raise ValueError(f"mixing must be 'uniform' or 'published', but got {mixing!r}")
+    share = torch.tensor(0.5 if mixing == "uniform" else 1.0)
+    return _smoothed(labels, alpha_positive, alpha_negative, to_negative=share, to_positive=share)
+
+
+def dependent_smoothing(
+    labels: Tensor, alpha_positive: float | Tensor, alpha_negative: float | Tensor, noise: Tensor
+) -> Tensor:
+    """Smooth towards what the row's other labels allow (Tallec 2023, 4.5.2, which proposes it without an equation).
+
+    With its probability a label is replaced by a draw from its own `noise` q^t instead of a uniform one:
+    `y~ = y (1 - a+ (1 - q)) + (1 - y) a- q`. With q = 1/2 it is `asymmetric_smoothing`; where q is near 0, as for AU1
+    in a row with AU4, a negative label stays negative, so that no activation that never occurs is made up.
+
+    Args:
+        labels: (..., T), in [0, 1].
+        alpha_positive, alpha_negative: as in `asymmetric_smoothing`.
+        noise: (..., T), in [0, 1]: probability that a replaced label is positive; see `LabelDependence`.
+
+    Returns:
+        (..., T) soft labels, floating point.
+
+    Raises:
+        ValueError: a label, alpha or noise outside [0, 1].
+    """
+    _require_probability("noise", noise, "it is a probability")
+    return _smoothed(labels, alpha_positive, alpha_negative, to_negative=1 - noise, to_positive=noise)
+
+
+def _smoothed(
+    labels: Tensor,
+    alpha_positive: float | Tensor,
+    alpha_negative: float | Tensor,
+    to_negative: Tensor,
+    to_positive: Tensor,
+) -> Tensor:
+    """`y (1 - a+ to_negative) + (1 - y) a- to_positive`: where a replaced label goes is the caller's."""
     values = labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())
     _require_probability("labels", values, "mask unknown labels before smoothing")
-    share = 0.5 if mixing == "uniform" else 1.0
     flipped = []
-    for name, alpha in (("alpha_positive", alpha_positive), ("alpha_negative", alpha_negative)):
+    for name, alpha, share in (
+        ("alpha_positive", alpha_positive, to_negative),
+        ("alpha_negative", alpha_negative, to_positive),
+    ):
         tensor = torch.as_tensor(alpha, dtype=values.dtype, device=values.device)
         _require_probability(name, tensor, "it is a probability")
-        flipped.append(share * tensor)
+        flipped.append(tensor * share.to(values))
     positive, negative = flipped
     return values * (1 - positive) + (1 - values) * negative
 
@@ -98,37 +137,68 @@ def robin_hood_coefficients(frequency: float | Tensor, beta: float) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Smoother:
-    """The smoothing that a config names, with coefficients fitted on training frequencies.
+    """The smoothing that a config names, with coefficients fitted on the training rows.
 
     Attributes:
-        alpha_positive, alpha_negative: (T,) probabilities.
-        mixing: see `asymmetric_smoothing`.
+        alpha_positive, alpha_negative: (T,) probabilities that a positive or a negative label is replaced.
+        mixing: by what; see `SmoothingConfig`.
+        dependence: what the labels say of each other, for `mixing="dependent"`.
     """
 
     alpha_positive: Tensor
     alpha_negative: Tensor
-    mixing: Mixing
+    mixing: Literal["uniform", "published", "dependent", "ignore"]
+    dependence: LabelDependence | None = None
 
     @classmethod
-    def from_config(cls, config: SmoothingConfig, frequency: Tensor) -> Smoother:
-        """Fit to the (T,) frequencies of positive labels in the training rows."""
-        zeros = torch.zeros_like(frequency)
-        if config.name in ("ls", "vls"):
-            alpha = torch.full_like(frequency, DEFAULT_ALPHA if config.alpha is None else config.alpha)
-            return cls(alpha, alpha, "uniform")
-        if config.name == "vals":
-            negative = DEFAULT_ALPHA_NEGATIVE if config.alpha_negative is None else config.alpha_negative
-            return cls(zeros + (config.alpha_positive or 0.0), zeros + negative, config.mixing)
-        if config.name == "rhls":
-            positive, negative_rate = robin_hood_coefficients(
-                frequency, DEFAULT_BETA if config.beta is None else config.beta
-            )
-            return cls(positive, negative_rate, config.mixing)
-        return cls(zeros, zeros, config.mixing)
+    def from_config(cls, config: SmoothingConfig, frequency: Tensor, labels: Tensor) -> Smoother:
+        """Fit to the training rows: (T,) frequencies of positive labels, and (N, T) labels in {-1, 0, 1}."""
+        positive, negative = _coefficients(config, frequency)
+        dependence = LabelDependence.fit(labels) if config.mixing == "dependent" else None
+        return cls(positive, negative, config.mixing, dependence)
 
     def __call__(self, labels: Tensor) -> Tensor:
-        """(B, T) hard labels in {0, 1} -> (B, T) soft targets."""
+        """(B, T) hard labels in {0, 1}, 0 where unknown -> (B, T) soft targets."""
+        if self.mixing == "ignore":
+            return labels
+        if self.mixing == "dependent":
+            assert self.dependence is not None  # noqa: S101 - from_config fits one
+            return dependent_smoothing(labels, self.alpha_positive, self.alpha_negative, self.dependence.noise(labels))
         return asymmetric_smoothing(labels, self.alpha_positive, self.alpha_negative, self.mixing)
+
+    def kept(self, labels: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Which terms of the loss an epoch keeps (Tallec 2023, 4.5.2): None where it keeps all.
+
+        The ablation that tells rebalancing from noise mitigation: with the probability with which smoothing would
+        replace a label, its term is left out. It still conditions the later tasks of a recurrence.
+
+        Args:
+            labels: (N, T) in {-1, 0, 1}, on the CPU; what is drawn for an unknown one does not matter.
+            generator: the epoch's, on the CPU: the same draws wherever the job runs.
+
+        Returns:
+            (N, T) bool, or None.
+        """
+        if self.mixing != "ignore":
+            return None
+        ignored = torch.where(labels > 0, self.alpha_positive, self.alpha_negative)
+        return torch.rand(labels.shape, generator=generator, dtype=ignored.dtype) >= ignored
+
+
+def _coefficients(config: SmoothingConfig, frequency: Tensor) -> tuple[Tensor, Tensor]:
+    """(alpha_positive, alpha_negative), (T,) each, of the smoothing that is named."""
+
+    def each_task(value: float | None, default: float) -> Tensor:
+        return torch.full_like(frequency, default if value is None else value)
+
+    if config.name in ("ls", "vls"):
+        alpha = each_task(config.alpha, DEFAULT_ALPHA)
+        return alpha, alpha
+    if config.name == "vals":
+        return each_task(config.alpha_positive, 0.0), each_task(config.alpha_negative, DEFAULT_ALPHA_NEGATIVE)
+    if config.name == "rhls":
+        return robin_hood_coefficients(frequency, DEFAULT_BETA if config.beta is None else config.beta)
+    return each_task(None, 0.0), each_task(None, 0.0)
 
 
 def _require_probability(name: str, values: Tensor, advice: str) -> None:

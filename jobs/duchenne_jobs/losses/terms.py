@@ -5,7 +5,7 @@ Shapes: B batch, M orders, T tasks. Signs: losses are minimised (2.5, 2.8 and 2.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,7 +15,10 @@ DICE_EPSILON = 1.0
 
 
 def inverse_frequency_weights(frequency: Tensor, rows: int) -> Tensor:
-    """w^t proportional to 1 / f^t with mean 1 over tasks (Tallec 2023, eq. 2.39 and 4.4.2).
+    """Frequency-weighted BCE: w^t = (1 / f^t) / mean_j (1 / f^j) (Tallec 2023, eq. 2.39 and 4.4.2).
+
+    It weights tasks, not positive labels: 4.4.2 prints `w^t = (1 / f^t) / sum_j (1 / f^j)`, and 2.39 the same up to a
+    factor. Ours is T times as much, so that MONET's `exp(-L)` stays on the scale of a likelihood.
 
     Args:
         frequency: (T,) share of positive labels.
@@ -35,15 +38,22 @@ class TaskLoss:
     Attributes:
         weights: (T,) task weights, or None for ones.
         dice: coefficient lambda of the Dice term.
+        kept: (B, T) bool, the terms of this batch that count, or None for all (4.5.2; see `Smoother.kept`). Apart from
+            the mask: an ignored label is known, and conditions later tasks as it is.
     """
 
     weights: Tensor | None
     dice: float
+    kept: Tensor | None = None
+
+    def keeping(self, kept: Tensor | None) -> TaskLoss:
+        """The same loss for a batch of which only the terms `kept` count."""
+        return replace(self, kept=kept)
 
     @property
     def is_plain(self) -> bool:
         """Whether it is the bare negative log-likelihood, which the recurrence computes in one op."""
-        return self.weights is None and self.dice == 0.0
+        return self.weights is None and self.dice == 0.0 and self.kept is None
 
     def __call__(self, logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Loss summed over tasks.
@@ -56,6 +66,8 @@ class TaskLoss:
         Returns:
             (B,) or (B, M).
         """
+        if self.kept is not None:
+            mask = mask & self.kept
         if logits.dim() == 3:
             targets, mask = targets[:, None, :], mask[:, None, :]
         targets = targets.to(logits.dtype).expand_as(logits)

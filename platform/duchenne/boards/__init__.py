@@ -8,6 +8,7 @@ Importing this package loads numpy, and neither torch, Ray, pandas nor SciPy.
 
 from duchenne.boards.board import BoardRow, rank
 from duchenne.boards.counts import CountsError, EntryCounts, FoldCounts, count_predictions, read_counts
+from duchenne.boards.report import EntryReport, Estimate, MetricReport, report_entry
 from duchenne.boards.statistics import (
     Bootstrap,
     Difference,
@@ -24,7 +25,10 @@ __all__ = [
     "CountsError",
     "Difference",
     "EntryCounts",
+    "EntryReport",
+    "Estimate",
     "FoldCounts",
+    "MetricReport",
     "RankInterval",
     "Verification",
     "bootstrap_f1",
@@ -32,6 +36,7 @@ __all__ = [
     "paired_difference",
     "rank",
     "read_counts",
+    "report_entry",
     "tie_groups",
     "verify",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from duchenne.boards.verify import Status, disagreement
 
 if TYPE_CHECKING:
     from duchenne.records import Entry, RecordStore
+
+WITHDRAWN_NOTE = "its data was withdrawn: a subject was forgotten"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class BoardRow:
         rank_low, rank_high: the ranks that it may hold among the entries of its `group`.
         group: entries of one group share data, folds, subjects and labels; across groups nothing is compared.
         verified: `verified` (computed just now from the recorded predictions), `rejected`, `missing`, `published`.
-        note: why it is not verified.
+        note: why it is not verified, or that its data was withdrawn.
     """
 
     entry: str
@@ -60,6 +62,12 @@ class BoardRow:
     seeds: int | None
     tasks: tuple[TaskF1, ...]
     note: str | None
+    f1_pooled: float | None = None
+    auc_pooled: float | None = None
+    calibration_error: float | None = None
+    f1_inner_threshold: float | None = None
+    f1_oracle: float | None = None
+    without_positives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +103,11 @@ def rank(
     folder = root or store.home
     if folder is None:
         raise ValueError("a board on PostgreSQL needs the folder of its prediction files, but root is None; give it")
-    checked = [_check(entry, folder, resamples, seed, alpha) for entry in store.entries(board)]
+    withdrawn = store.withdrawn_datasets()
+    checked = [
+        _told(_check(entry, folder, resamples, seed, alpha), entry.dataset_digest in withdrawn)
+        for entry in store.entries(board)
+    ]
     groups: dict[tuple[str, str, str], list[_Checked]] = defaultdict(list)
     for item in checked:
         if item.counts is not None:
@@ -124,6 +136,13 @@ def _check(entry: Entry, root: Path, resamples: int, seed: int, alpha: float) ->
     if wrong is not None:
         return _Checked(entry, "rejected", wrong)
     return _Checked(entry, "verified", None, counts, bootstrap)
+
+
+def _told(item: _Checked, withdrawn: bool) -> _Checked:
+    """With a note where a person was taken out of the entry's data since: its number can't be computed again."""
+    if not withdrawn:
+        return item
+    return replace(item, note="; ".join(note for note in (item.note, WITHDRAWN_NOTE) if note))
 
 
 def _best(members: list[_Checked]) -> tuple[float, str]:
@@ -158,7 +177,23 @@ def _row(item: _Checked, group: int | None, ranks: RankInterval | None) -> Board
         seeds=max(len(fold.seeds) for fold in counts.folds) if counts else None,
         tasks=_task_rows(bootstrap),
         note=item.note,
+        f1_pooled=shown.get("f1_pooled"),
+        auc_pooled=shown.get("auc_pooled"),
+        calibration_error=shown.get("calibration_error"),
+        f1_inner_threshold=shown.get("f1_inner_threshold"),
+        f1_oracle=shown.get("f1_oracle"),
+        without_positives=_without_positives(entry),
     )
+
+
+def _without_positives(entry: Entry) -> tuple[str, ...]:
+    """The test folds in which a task has no positive label, as they were recorded."""
+    found = {
+        int(row["fold"]): row["without_positives"]
+        for row in entry.per_fold or ()
+        if isinstance(row, dict) and row.get("without_positives")
+    }
+    return tuple(f"fold {fold}: {', '.join(tasks)}" for fold, tasks in sorted(found.items()))
 
 
 def _task_rows(bootstrap: Bootstrap | None) -> tuple[TaskF1, ...]:

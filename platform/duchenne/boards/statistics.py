@@ -175,11 +175,12 @@ def _significantly_better(means: FloatArray, samples: FloatArray, alpha: float) 
 
 def _resampled(fold: FoldCounts, resamples: int, seed: int, stream: str) -> FloatArray:
     """(R, T) F1 of each task on each resample of the fold's subjects, mean over seeds."""
-    parts = [_task_f1(fold, weights) for weights in _weights(len(fold.subjects), resamples, fold.fold, seed, stream)]
+    drawn = resample_weights(len(fold.subjects), resamples, fold.fold, seed, stream)
+    parts = [_task_f1(fold, weights) for weights in drawn]
     return np.concatenate(parts)
 
 
-def _weights(subjects: int, resamples: int, fold: int, seed: int, stream: str) -> Iterator[FloatArray]:
+def resample_weights(subjects: int, resamples: int, fold: int, seed: int, stream: str) -> Iterator[FloatArray]:
     """Chunks of (R, N): how often each subject is among N - 1 draws; a pure function, the same for all entries."""
     key = hashlib.sha256(repr((stream, seed, fold)).encode()).digest()
     generator = np.random.default_rng(np.random.SeedSequence(int.from_bytes(key)))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from duchenne.boards.columns import FloatArray, entry_columns, recorded_thresholds
 from duchenne.boards.counts import CountsError, read_checked
+from duchenne_jobs.evaluation import Predictions
 
 if TYPE_CHECKING:
     from duchenne.records import PredictionFile
@@ -34,26 +36,37 @@ class Verification:
     reason: str | None
 
 
-def verify(recorded: dict[str, Any], files: Sequence[PredictionFile], root: Path) -> Verification:
-    """Compute every metric of an entry again: of each file, mean over the seeds of a fold, mean over folds.
+def verify(recorded: dict[str, Any], files: Sequence[PredictionFile], root: Path, per_fold: Any = ()) -> Verification:
+    """Compute every metric and column of an entry again.
 
     Args:
-        recorded: the entry's `metrics`; names that `duchenne_jobs.evaluation` does not compute are not judged.
+        recorded: the entry's `metrics`; names that nothing here computes are not judged.
         files: one for each fold and seed; relative paths are below `root`.
+        per_fold: the entry's `per_fold`, for the thresholds that were chosen on inner validation rows.
     """
-    by_fold: dict[int, list[dict[str, float]]] = defaultdict(list)
+    predictions: dict[tuple[int, int], Predictions] = {}
     try:
         for file in files:
-            by_fold[file.fold].append(read_checked(file, root).metrics())
+            predictions[file.fold, file.seed] = read_checked(file, root)
+        metrics = entry_metrics(predictions, recorded_thresholds(per_fold)) if predictions else {}
     except FileNotFoundError as error:
         return Verification("missing", {}, f"{error.filename} is not there")
     except (CountsError, ValueError) as error:
         return Verification("rejected", {}, str(error))
-    if not by_fold:
+    if not predictions:
         return Verification("missing", {}, "no prediction file is recorded")
-    metrics = mean_metrics(list(by_fold.values()))
     wrong = disagreement(recorded, metrics)
     return Verification("rejected" if wrong else "verified", metrics, wrong)
+
+
+def entry_metrics(
+    predictions: Mapping[tuple[int, int], Predictions], thresholds: Mapping[int, FloatArray] | None = None
+) -> dict[str, float | None]:
+    """Every metric of an entry from its (fold, seed) -> held-out rows, and its columns (see `entry_columns`)."""
+    by_fold: dict[int, list[dict[str, float]]] = defaultdict(list)
+    for (fold, _), rows in sorted(predictions.items()):
+        by_fold[fold].append(rows.metrics())
+    return mean_metrics(list(by_fold.values())) | entry_columns(predictions, thresholds)
 
 
 def mean_metrics(folds: Sequence[Sequence[dict[str, float]]]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from duchenne_jobs.config import SmoothingConfig
-from duchenne_jobs.losses import Smoother, asymmetric_smoothing, label_smoothing, robin_hood_coefficients
+from duchenne_jobs.losses import (
+    LabelDependence,
+    Smoother,
+    asymmetric_smoothing,
+    dependent_smoothing,
+    label_smoothing,
+    robin_hood_coefficients,
+)
 
 LABELS = torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)
 UNIT = st.floats(0.0, 1.0, allow_nan=False)
@@ -127,7 +135,7 @@ def test_refusals(call: Any, message: str) -> None:
         ({"name": "none"}, [[0.0, 1.0], [1.0, 0.0]]),
         ({"name": "ls"}, [[0.05, 0.95], [0.95, 0.05]]),
         ({"name": "vls", "alpha": 0.4}, [[0.2, 0.8], [0.8, 0.2]]),
-        ({"name": "vals"}, [[0.125, 1.0], [1.0, 0.125]]),
+        ({"name": "vals"}, [[0.25, 1.0], [1.0, 0.25]]),
         (
             {"name": "vals", "alpha_positive": 0.2, "alpha_negative": 0.5, "mixing": "published"},
             [[0.5, 0.8], [0.8, 0.5]],
@@ -135,8 +143,92 @@ def test_refusals(call: Any, message: str) -> None:
         # f = (0.1, 0.9): a- of task 0 and a+ of task 1 are beta * 8/9, and half of it moves.
         ({"name": "rhls"}, [[1 / 9, 1 - 1 / 9], [1.0, 0.0]]),
         ({"name": "rhls", "beta": 1.0}, [[4 / 9, 1 - 4 / 9], [1.0, 0.0]]),
+        ({"name": "rhls", "mixing": "ignore"}, [[0.0, 1.0], [1.0, 0.0]]),
     ],
 )
 def test_smoother_of_each_name_of_the_spec(config: dict[str, Any], targets: list[list[float]]) -> None:
     frequency = torch.tensor([0.1, 0.9], dtype=torch.float64)
-    close(Smoother.from_config(SmoothingConfig(**config), frequency)(LABELS), targets)
+    close(Smoother.from_config(SmoothingConfig(**config), frequency, LABELS.long())(LABELS), targets)
+
+
+def test_dependent_smoothing_of_a_worked_example() -> None:
+    # q = 0 in the first column: that negative stays, and a positive loses all of its alpha. q = 1/2 is eq. 4.7.
+    noise = torch.tensor([[0.0, 0.5], [0.0, 0.5]], dtype=torch.float64)
+    close(dependent_smoothing(LABELS, 0.2, 0.5, noise), [[0.0, 0.9], [0.8, 0.25]])
+    half = torch.full_like(LABELS, 0.5)
+    close(dependent_smoothing(LABELS, 0.2, 0.5, half), asymmetric_smoothing(LABELS, 0.2, 0.5))
+
+
+def test_dependence_is_the_posterior_with_balanced_classes() -> None:
+    # Counts of (y1, y2): 00 600, 01 200, 10 50, 11 150. p(y2 = 1 | y1 = 1) = 3/4 and p(y2 = 1 | y1 = 0) = 1/4, so that
+    # q1(y2 = 1) = (3/4) / (3/4 + 1/4) = 3/4; p(y1 = 1 | y2 = 1) = 3/7, p(y1 = 1 | y2 = 0) = 1/13: q2(y1 = 1) = 39/46.
+    rows = [[0, 0]] * 600 + [[0, 1]] * 200 + [[1, 0]] * 50 + [[1, 1]] * 150
+    dependence = LabelDependence.fit(torch.tensor(rows * 20, dtype=torch.int8))
+    torch.testing.assert_close(
+        dependence.noise(torch.tensor([[0.0, 1.0], [1.0, 0.0]], dtype=torch.float64)),
+        torch.tensor([[3 / 4, (4 / 7) / (4 / 7 + 12 / 13)], [1 / 4, 39 / 46]], dtype=torch.float64),
+        atol=2e-3,
+        rtol=0,
+    )
+
+
+def test_independent_tasks_are_smoothed_as_ever_and_exclusive_ones_never_activated_together() -> None:
+    independent = torch.tensor([[a, b] for a in (0, 0, 0, 1) for b in (0, 1)], dtype=torch.int8)
+    q = LabelDependence.fit(independent).noise(LABELS)
+    torch.testing.assert_close(q, torch.full_like(q, 0.5), atol=1e-6, rtol=0)
+    exclusive = torch.tensor([[1, 0], [0, 1], [0, 0]] * 2000, dtype=torch.int8)
+    smoother = Smoother.from_config(
+        SmoothingConfig(name="vals", alpha_negative=1.0, mixing="dependent"), torch.tensor([1 / 3, 1 / 3]), exclusive
+    )
+    targets = smoother(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    assert float(targets[0, 1]) < 0.01 < 0.6 < float(targets[1, 1])  # whose uniform target is 0.5
+
+
+@pytest.mark.parametrize("labels", [[[0], [1], [-1]], [[1, 1], [1, -1]]], ids=["one task", "one class"])
+def test_dependence_without_anything_to_learn_is_uniform(labels: list[list[int]]) -> None:
+    dependence = LabelDependence.fit(torch.tensor(labels, dtype=torch.int8))
+    assert dependence.noise(torch.ones(1, len(labels[0]))).tolist() == [[0.5] * len(labels[0])]
+
+
+def test_ignoring_leaves_out_labels_with_the_probability_with_which_smoothing_replaces_them() -> None:
+    config = SmoothingConfig(name="vals", alpha_positive=0.0, alpha_negative=0.75, mixing="ignore")
+    labels = (torch.arange(20000) < 4000)[:, None].double()
+    smoother = Smoother.from_config(config, torch.tensor([0.2], dtype=torch.float64), labels.long())
+    kept = smoother.kept(labels, torch.Generator().manual_seed(0))
+    assert kept is not None
+    assert bool(kept[:4000].all())
+    assert abs(float(kept[4000:].double().mean()) - 0.25) < 0.02  # six standard deviations of 16000 draws
+    again = smoother.kept(labels, torch.Generator().manual_seed(0))
+    other = smoother.kept(labels, torch.Generator().manual_seed(1))
+    assert torch.equal(kept, again)
+    assert not torch.equal(kept, other)
+
+
+def test_rhls_that_ignores_balances_the_classes_it_keeps() -> None:
+    config = SmoothingConfig(name="rhls", beta=1.0, mixing="ignore")
+    labels = (torch.arange(20000) < 2000)[:, None].double()  # f = 0.1, a- = 8/9: 2000 of the 18000 negatives stay
+    smoother = Smoother.from_config(config, torch.tensor([0.1], dtype=torch.float64), labels.long())
+    kept = smoother.kept(labels, torch.Generator().manual_seed(0))
+    assert kept is not None
+    assert abs(int(kept[2000:].sum()) - 2000) < 6 * (18000 * 8 / 81) ** 0.5
+
+
+def test_other_mixings_keep_every_term() -> None:
+    smoother = Smoother.from_config(SmoothingConfig(name="rhls"), torch.tensor([0.1, 0.9]), LABELS.long())
+    assert smoother.kept(LABELS, torch.Generator()) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"mixing": "ignore"}, "mixing 'ignore' needs a smoothing whose labels it mixes, but name is 'none'"),
+        (
+            {"name": "ls", "mixing": "published"},
+            "'published' belongs to smoothing vals or rhls, but name is 'ls'",
+        ),
+        ({"name": "vals", "beta": 0.5}, "`beta` belongs to smoothing rhls, but name is 'vals'"),
+    ],
+)
+def test_refused_configs(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        SmoothingConfig(**config)

@@ -103,3 +103,11 @@ def test_an_infinite_term_of_an_unknown_label_stays_out() -> None:
 
 def test_a_row_without_known_labels_costs_nothing() -> None:
     assert PLAIN(torch.randn(1, 3), torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool)).item() == 0.0
+
+
+def test_a_term_that_is_not_kept_costs_nothing_in_any_order() -> None:
+    known = torch.ones(1, 2, dtype=torch.bool)
+    loss = PLAIN.keeping(torch.tensor([[True, False]]))
+    assert not loss.is_plain
+    assert loss(doubles([0.0, 5.0]), doubles([1.0, 0.0]), known).item() == pytest.approx(LOG2)
+    assert loss(doubles([0.0, 5.0])[None], doubles([1.0, 0.0]), known).flatten().tolist() == pytest.approx([LOG2])

@@ -103,6 +103,17 @@ def test_changed_files_and_false_numbers_are_rejected(
     assert next(iter(rows)) == "honest"
 
 
+def test_entries_on_withdrawn_data_say_so(store: RecordStore, make_entry: MakeEntry, make_files: MakeFiles) -> None:
+    make_entry("kept", make_files(0.9, 1))
+    make_entry("left", make_files(0.8, 2), dataset="sha256:withdrawn")
+    store.withdraw_dataset("sha256:withdrawn", replaced_by="sha256:next", actor="ann")
+    notes = {row.method: (row.verified, row.note) for row in rank(store, "b", resamples=50)}
+    assert notes == {
+        "kept": ("verified", None),
+        "left": ("verified", "its data was withdrawn: a subject was forgotten"),
+    }
+
+
 def test_missing_files_and_published_numbers_have_no_rank(
     store: RecordStore, tmp_path: Path, make_entry: MakeEntry, make_files: MakeFiles
 ) -> None:

@@ -89,7 +89,7 @@ def test_the_matmul_agrees_with_the_plain_loop(monkeypatch: pytest.MonkeyPatch, 
     result = bootstrap_f1(counts, resamples=20, seed=3, stream="board")
     everyone = [list(range(6))] * 2
     assert result.mean == pytest.approx(slow_f1(counts, everyone), abs=1e-12)
-    weights = [np.concatenate(list(module._weights(6, 20, fold, 3, "board"))) for fold in (0, 1)]
+    weights = [np.concatenate(list(module.resample_weights(6, 20, fold, 3, "board"))) for fold in (0, 1)]
     for resample in range(20):
         drawn = [np.repeat(np.arange(6), fold[resample].astype(int)).tolist() for fold in weights]
         assert [len(fold) for fold in drawn] == [5, 5]
@@ -139,7 +139,7 @@ def test_draws_depend_on_the_stream_and_the_seed_only() -> None:
 
 
 def test_folds_are_drawn_independently() -> None:
-    first, second = (np.concatenate(list(module._weights(8, 2000, fold, 0, ""))) for fold in (0, 1))
+    first, second = (np.concatenate(list(module.resample_weights(8, 2000, fold, 0, ""))) for fold in (0, 1))
     assert abs(np.corrcoef(first[:, 0], second[:, 0])[0, 1]) < 0.1
     assert first.mean() == pytest.approx(7 / 8)
 
