@@ -11,19 +11,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from duchenne_jobs.data.balance import SubjectLabels
     from duchenne_jobs.data.builtin import builtin_subject_count, builtin_tasks, materialise
     from duchenne_jobs.data.contact import save_contact_sheet
     from duchenne_jobs.data.dataset import Dataset, open_dataset
     from duchenne_jobs.data.errors import DatasetError, FoldError, LeakError
     from duchenne_jobs.data.folds import Fold, FoldPlan, InnerFold, check_rows, make_folds
+    from duchenne_jobs.data.forget import Forgotten, forget_subject
+    from duchenne_jobs.data.holdout import make_holdout
     from duchenne_jobs.data.ingesters import INGESTERS, ingest
+    from duchenne_jobs.data.listing import Listed, find_datasets
     from duchenne_jobs.data.manifest import Description, LandmarkScheme, Manifest, Shard
     from duchenne_jobs.data.protocol import Protocol, load_protocol
+    from duchenne_jobs.data.report import FaceReport, face_report, save_report_figure
     from duchenne_jobs.data.show import DatasetSummary, TaskSummary, save_label_figure, summary
     from duchenne_jobs.data.toy import toy_dataset
     from duchenne_jobs.data.writer import DatasetWriter
 
 _HOME_OF = {
+    "SubjectLabels": "balance",
     "builtin_subject_count": "builtin",
     "builtin_tasks": "builtin",
     "materialise": "builtin",
@@ -38,14 +44,22 @@ _HOME_OF = {
     "InnerFold": "folds",
     "check_rows": "folds",
     "make_folds": "folds",
+    "make_holdout": "holdout",
+    "Forgotten": "forget",
+    "forget_subject": "forget",
     "INGESTERS": "ingesters",
     "ingest": "ingesters",
+    "Listed": "listing",
+    "find_datasets": "listing",
     "Description": "manifest",
     "LandmarkScheme": "manifest",
     "Manifest": "manifest",
     "Shard": "manifest",
     "Protocol": "protocol",
     "load_protocol": "protocol",
+    "FaceReport": "report",
+    "face_report": "report",
+    "save_report_figure": "report",
     "DatasetSummary": "show",
     "TaskSummary": "show",
     "save_label_figure": "show",
@@ -61,26 +75,35 @@ __all__ = [
     "DatasetSummary",
     "DatasetWriter",
     "Description",
+    "FaceReport",
     "Fold",
     "FoldError",
     "FoldPlan",
+    "Forgotten",
     "InnerFold",
     "LandmarkScheme",
     "LeakError",
+    "Listed",
     "Manifest",
     "Protocol",
     "Shard",
+    "SubjectLabels",
     "TaskSummary",
     "builtin_subject_count",
     "builtin_tasks",
     "check_rows",
+    "face_report",
+    "find_datasets",
+    "forget_subject",
     "ingest",
     "load_protocol",
     "make_folds",
+    "make_holdout",
     "materialise",
     "open_dataset",
     "save_contact_sheet",
     "save_label_figure",
+    "save_report_figure",
     "summary",
     "toy_dataset",
 ]

@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(leaderboard)
     app.command()(compare)
     app.command()(figures)
+    app.command()(reproduction)
 
 
 def list_sweeps(home: Home = HOME, as_json: Json = False) -> None:
@@ -149,3 +150,19 @@ def figures(
         record = store.get_sweep(sweep_id)
         for path in draw_all(store, record.id, folder, out or folder / "sweeps" / record.id / "figures"):
             typer.echo(str(path))
+
+
+def reproduction(
+    out: Annotated[Path, typer.Option("--out", help="The Markdown file; pictures go beside it.")],
+    home: Home = HOME,
+) -> None:
+    """Write the thesis' tables and figures beside what the sweeps on record reached."""
+    from duchenne.records import open_home
+    from duchenne.reproduction import write_page
+
+    folder = resolve(home)
+    with open_home(folder) as store:
+        missing = write_page(store, folder, out)
+    typer.echo(str(out))
+    for line in missing:
+        typer.echo(f"not shown: {line}", err=True)

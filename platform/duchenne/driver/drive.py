@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from duchenne.records.rows import SweepState
 from duchenne.search import NothingToSelect, Selection, SweepContext, run_search, select
 from duchenne.search.jobs import baseline_jobs, evaluation_jobs, neural_comparator_jobs
 from duchenne.spec import Sweep
+from duchenne_jobs.config import RunConfig
 from duchenne_jobs.data.digest import canonical_digest
+from duchenne_jobs.training import FoldJob
 from duchenne_jobs.training.runner import FoldJobRunner
 
 DRIVER_DEATHS = 1_000_000  # a driver's death is no fault of the jobs that it was running
@@ -189,7 +191,7 @@ def _run_phases(
             selection = _select(store, context)
             monitor.stage = "evaluating on the test folds"
             selected = selection.by_fold
-            neural = evaluation_jobs(context, selected) + neural_comparator_jobs(context, selected)
+            neural = _comparator_jobs(context, selected) + evaluation_jobs(context, selected)
             pool.wait([baselines, pool.ask(neural)])
             _require_going_on(pool)
             monitor.stage = "writing entries"
@@ -198,6 +200,7 @@ def _run_phases(
             # The search's checkpoints have served; those of the evaluation are the entries' models.
             for checkpoint in (folder / "checkpoints").glob("search-*"):
                 checkpoint.unlink()
+            _drop_inner_predictions(folder, selection)
         except KeyboardInterrupt:
             pool.end("stopped", "interrupted from the keyboard")
             raise
@@ -222,6 +225,21 @@ def _select(store: RecordStore, context: SweepContext) -> Selection:
         detail={"trials": list(selection.trials), "values": list(selection.values)},
     )
     return selection
+
+
+def _comparator_jobs(context: SweepContext, selected: Sequence[tuple[int, RunConfig]]) -> list[FoldJob]:
+    try:
+        return neural_comparator_jobs(context, selected)
+    except ValueError as error:
+        raise _Ended("failed", f"comparators: a variant must go with the selected configuration, but {error}") from None
+
+
+def _drop_inner_predictions(folder: Path, selection: Selection) -> None:
+    """Thresholds are chosen: what the trials predicted that were not selected has served."""
+    kept = tuple(f"search-trial{trial}-" for trial in selection.trials)
+    for path in (folder / "inner").glob("search-*"):
+        if not path.name.startswith(kept):
+            path.unlink()
 
 
 def _require_going_on(pool: FoldPool) -> None:

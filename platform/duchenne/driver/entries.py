@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from duchenne.boards.verify import mean_metrics, verify
+from duchenne.boards.columns import FloatArray, fold_row
+from duchenne.boards.verify import entry_metrics, verify
 from duchenne.plan.counting import count
 from duchenne.records import Entry, FoldJob, NewEntry, PredictionFile, RecordStore
 from duchenne.records import Sweep as SweepRecord
 from duchenne.search import Selection
-from duchenne.spec import Sweep, with_model
+from duchenne.spec import Sweep, overlay
 from duchenne_jobs.config import BASELINE_NAMES, RunConfig
-from duchenne_jobs.evaluation import read_predictions
+from duchenne_jobs.config.model import ORDER_NAMES
+from duchenne_jobs.evaluation import best_thresholds, concatenate, read_predictions
+from duchenne_jobs.training import JobKey, inner_predictions_path
 
 
 def save_entries(
@@ -28,7 +31,8 @@ def save_entries(
         if any(job.state != "succeeded" for job in jobs):
             continue
         own = any(job.key.trial is not None for job in jobs)
-        entry = _build(record, sweep, selection, method, jobs, home, seconds[method, own])
+        thresholds = inner_thresholds(home / "sweeps" / record.id, sweep, selection, method) if own else {}
+        entry = _build(record, sweep, selection, method, jobs, home, seconds[method, own], thresholds)
         entries.append(store.save_entry(entry, token=token))
     return entries
 
@@ -41,6 +45,7 @@ def _build(
     jobs: list[FoldJob],
     home: Path,
     seconds: float,
+    thresholds: dict[int, FloatArray],
 ) -> NewEntry:
     assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
     assert record.folds_digest is not None  # noqa: S101 - the same
@@ -49,22 +54,21 @@ def _build(
         for job in jobs
         if job.predictions and job.predictions_digest
     )
-    scores = {(file.fold, file.seed): read_predictions(home / file.path).metrics() for file in files}
-    folds = sorted({fold for fold, _ in scores})
-    metrics = mean_metrics([[value for (fold, _), value in scores.items() if fold == wanted] for wanted in folds])
+    predictions = {(file.fold, file.seed): read_predictions(home / file.path) for file in files}
+    metrics = entry_metrics(predictions, thresholds)
     per_fold = [
-        {"fold": fold, "seed": seed, "trial": selection.by_fold[fold][0], "metrics": value}
-        for (fold, seed), value in sorted(scores.items())
+        fold_row(fold, seed, selection.by_fold[fold][0], rows, thresholds.get(fold))
+        for (fold, seed), rows in sorted(predictions.items())
     ]
-    verification = verify(dict(metrics), files, home)
-    configs = [_config_of(method, config) for _, config in selection.by_fold]
+    verification = verify(dict(metrics), files, home, per_fold)
+    configs = [_config_of(method, config, sweep) for _, config in selection.by_fold]
     price = worker_usd_per_second(sweep)
     return NewEntry(
         board=record.board,
         team=record.team,
         sweep=record.id,
         method=method,
-        label=_label(method, configs, sweep),
+        label=_label(method, configs, next(iter(predictions.values())).tasks),
         config={} if method in BASELINE_NAMES else configs[0].model_dump(mode="json"),
         verified=verification.status,
         metrics=metrics,
@@ -78,14 +82,34 @@ def _build(
     )
 
 
+def inner_thresholds(folder: Path, sweep: Sweep, selection: Selection, method: str) -> dict[int, FloatArray]:
+    """Outer fold -> (T,) thresholds of the highest F1 on the validation rows of its inner folds together.
+
+    They come from the models that the search trained with the selected configuration: each of the fold's training
+    subjects is predicted by one that did not see it, and none saw the test fold. A fold is left out where the trial
+    was selected before its last epoch, and so left no predictions.
+    """
+    thresholds = {}
+    for fold, (trial, config) in enumerate(selection.by_fold):
+        keys = [
+            JobKey(trial, "search", method, fold, inner, sweep.seeds[0]) for inner in range(sweep.folds.inner_count)
+        ]
+        paths = [inner_predictions_path(folder, key) for key in keys]
+        if config.model.name == method and all(path.is_file() for path in paths):
+            rows = concatenate([read_predictions(path) for path in paths])
+            thresholds[fold] = best_thresholds(rows.labels, rows.probabilities)
+    return thresholds
+
+
 def worker_usd_per_second(sweep: Sweep) -> float:
     """Price of one worker of the pool."""
     resources, prices = sweep.folds.resources, sweep.prices
     return (resources.cpu * prices.cpu_hour_usd + resources.gpu * prices.gpu_hour_usd) / 3600
 
 
-def _config_of(method: str, config: RunConfig) -> RunConfig:
-    return config if method in (*BASELINE_NAMES, config.model.name) else with_model(config, method)  # type: ignore[arg-type]
+def _config_of(method: str, config: RunConfig, sweep: Sweep) -> RunConfig:
+    changes = next((comparator.changes for comparator in sweep.comparators if comparator.name == method), {})
+    return overlay(config, changes)
 
 
 def _seconds_by_method(store: RecordStore, sweep_id: str) -> dict[tuple[str, bool], float]:
@@ -104,7 +128,7 @@ def _seconds_by_method(store: RecordStore, sweep_id: str) -> dict[tuple[str, boo
     )
 
 
-def _label(method: str, configs: list[RunConfig], sweep: Sweep) -> str:
+def _label(method: str, configs: list[RunConfig], tasks: tuple[str, ...]) -> str:
     """The method with what sets it apart: `monet M=16 k=4 rhls 0.25`."""
     if method in BASELINE_NAMES:
         return method
@@ -112,9 +136,11 @@ def _label(method: str, configs: list[RunConfig], sweep: Sweep) -> str:
         return f"{method} (selected per fold)"
     config = configs[0]
     parts = [method]
-    if method == "monet":
+    if config.model.name in ORDER_NAMES:
         orders = config.model.orders
-        parts.append(f"M={orders.count}")
+        size = orders.size(tasks)
+        if size is not None:
+            parts.append(f"M={size}")
         if orders.active is not None:
             parts.append(f"k={orders.active}")
     smoothing = config.loss.smoothing
@@ -123,6 +149,10 @@ def _label(method: str, configs: list[RunConfig], sweep: Sweep) -> str:
             (value for value in (smoothing.alpha, smoothing.beta, smoothing.alpha_negative) if value is not None), None
         )
         parts.append(smoothing.name + (f" {strength:g}" if strength is not None else ""))
+        if smoothing.mixing != "uniform":
+            parts.append(smoothing.mixing)
+    if config.loss.task_weights != "none":
+        parts.append("frequency-weighted")
     if config.loss.dice:
         parts.append(f"dice {config.loss.dice:g}")
     return " ".join(parts)

@@ -9,12 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from duchenne.clusters.local import Machine, TooSmall
+from duchenne.search.jobs import folds_request
 from duchenne.spec import Sweep
-from duchenne_jobs.config import MODEL_NAMES
-from duchenne_jobs.data import Dataset, DatasetError, materialise, open_dataset
+from duchenne.spec.guidance import guidance_file_faults
+from duchenne.spec.inputs import DataColumns, input_faults
+from duchenne.spec.orders import order_task_faults
+from duchenne_jobs.data import Dataset, DatasetError, FoldError, SubjectLabels, materialise, open_dataset
 from duchenne_jobs.data.digest import canonical_digest
-from duchenne_jobs.training import FoldsRequest
-from duchenne_jobs.training.split import plan_folds
+from duchenne_jobs.training.split import folds_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     Raises:
         duchenne_jobs.data.DatasetError: no dataset there, a shard that differs from its checksum, no features.
         duchenne.clusters.local.TooSmall: a worker is more than this machine has.
-        duchenne_jobs.data.FoldError: its subjects can't be split as the sweep says.
+        duchenne_jobs.data.FoldError: its subjects can't be split as the sweep says, or a task has no positive label
+            to learn from in one of the training sets.
     """
     workers_per_fold = sweep.folds.workers_per_fold
     if workers_per_fold > 1:
@@ -49,14 +52,17 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     Machine.here().workers(sweep.folds.resources.cpu, sweep.folds.resources.gpu)
     dataset = open_dataset(_absolute(materialise(sweep.data.uri, home)))
     dataset.verify(progress)
-    _require_columns(dataset)
+    _require_columns(sweep, dataset)
     _require_known_labels(sweep, dataset)
-    folds = sweep.folds
-    request = FoldsRequest(folds.count, folds.inner, folds.seed, sweep.data.protocol)
-    plan = plan_folds(dataset.subjects, request)
+    _require_fitting_orders(sweep, dataset)
+    inner = sweep.folds.inner_count
+    plan = folds_of(dataset, folds_request(sweep))
+    training = {f"fold {fold.index}": fold.train for fold in plan.folds}
     for fold in range(len(plan.folds)):
-        plan.inner_folds(fold, folds.inner)
-    folds_digest = canonical_digest({"outer": plan.digest, "inner": folds.inner})
+        training |= {f"fold {fold}, inner fold {part.inner}": part.train for part in plan.inner_folds(fold, inner)}
+    if sweep.folds.without_positives == "refuse":
+        _require_positives(dataset, training)
+    folds_digest = canonical_digest({"outer": plan.digest, "inner": inner})
     return PreparedData(dataset.uri, dataset.digest, folds_digest)
 
 
@@ -78,20 +84,39 @@ def _absolute(uri: str) -> str:
     return uri if "://" in uri else str(Path(uri).expanduser().absolute())
 
 
-def _require_columns(dataset: Dataset) -> None:
-    if dataset.manifest.feature_names is None:
-        raise DatasetError(
-            f"data.uri: the encoder `features` needs a `features` column, but {dataset.uri} has none; "
-            "use a tabular dataset"
-        )
+def _require_columns(sweep: Sweep, dataset: Dataset) -> None:
+    """A dataset that was not on this disk when the file was validated is asked here what it has."""
+    manifest = dataset.manifest
+    for fault in (*input_faults(sweep, DataColumns.of(manifest)), *guidance_file_faults(sweep, manifest)):
+        raise DatasetError(fault.located)
+
+
+def _require_fitting_orders(sweep: Sweep, dataset: Dataset) -> None:
+    """An order set names tasks and counts their orders: refuse it before a trial is trained."""
+    for fault in order_task_faults(sweep, dataset.tasks):
+        raise DatasetError(fault.located)
 
 
 def _require_known_labels(sweep: Sweep, dataset: Dataset) -> None:
     """A chain is fitted on labels as they are: refuse it here, not after the search was paid for."""
-    chains = [name for name in sweep.comparators if name not in MODEL_NAMES and "chain" in name]
+    chains = [c.name for c in sweep.comparators if c.is_baseline and "chain" in c.name]
     unknown = sum(counts.get(-1, 0) for counts in dataset.label_counts().values()) if chains else 0
     if unknown:
         raise DatasetError(
             f"comparators: {', '.join(chains)} needs every label, but {unknown} are unknown in {dataset.uri}; "
             "leave it out"
+        )
+
+
+def _require_positives(dataset: Dataset, training: dict[str, tuple[str, ...]]) -> None:
+    """A network can't learn what no training row shows; F1 of such a task is 0, whatever is spent."""
+    labels = SubjectLabels.of(dataset)
+    missing = [(task, place) for place, subjects in training.items() for task in labels.without_positives(subjects)]
+    if missing:
+        (task, place), tasks = missing[0], list(dict.fromkeys(task for task, _ in missing))
+        others = f", nor have {', '.join(tasks[1:])} in others" if len(tasks) > 1 else ""
+        raise FoldError(
+            f"folds: a task needs a positive label in each of the {len(training)} training sets, but {task} has none "
+            f"in that of {place}{others}; set folds.method to balanced, take fewer folds or a dataset without the "
+            "task, or set folds.without_positives to train"
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from duchenne.spec.search import Choice, Grid
 from duchenne.spec.sweep import Sweep
-from duchenne_jobs.config import MODEL_NAMES
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ def count(sweep: Sweep) -> Counts:
     seed (their only randomness is the order of chains).
     """
     trials = count_trials(sweep)
-    neural = 1 + sum(name in MODEL_NAMES for name in sweep.comparators)
-    baselines = sum(name not in MODEL_NAMES for name in sweep.comparators)
+    baselines = sum(comparator.is_baseline for comparator in sweep.comparators)
+    neural = 1 + len(sweep.comparators) - baselines
     folds = sweep.folds
     return Counts(
         trials=trials,
-        search_jobs=trials * folds.count * folds.inner,
-        evaluation_jobs=folds.count * (neural * len(sweep.seeds) + baselines),
+        search_jobs=trials * folds.outer_count * folds.inner_count,
+        evaluation_jobs=folds.outer_count * (neural * len(sweep.seeds) + baselines),
     )
 
 

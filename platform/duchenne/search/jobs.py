@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duchenne.spec import Sweep, with_model
-from duchenne_jobs.config import MODEL_NAMES, RunConfig
+from duchenne.spec import Sweep, overlay
+from duchenne_jobs.config import RunConfig
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey
 
 
@@ -30,8 +30,7 @@ class SweepContext:
     @property
     def folds(self) -> FoldsRequest:
         """How subjects are split."""
-        folds = self.sweep.folds
-        return FoldsRequest(folds.count, folds.inner, folds.seed, self.sweep.data.protocol)
+        return folds_request(self.sweep)
 
     def job(self, key: JobKey, config: RunConfig) -> FoldJob:
         """The fold job of that key and configuration."""
@@ -40,14 +39,28 @@ class SweepContext:
         )
 
 
+def folds_request(sweep: Sweep) -> FoldsRequest:
+    """How a sweep splits the subjects of its dataset."""
+    folds = sweep.folds
+    return FoldsRequest(
+        count=folds.outer_count,
+        inner=folds.inner_count,
+        seed=folds.seed,
+        protocol=sweep.data.protocol,
+        method=folds.method,
+        validation=folds.validation or 0.0,
+        test=folds.test or 0.0,
+    )
+
+
 def search_jobs(context: SweepContext, trial: int, config: RunConfig) -> list[FoldJob]:
     """Every inner fold of every outer fold, with the sweep's first seed."""
     folds = context.sweep.folds
     seed = context.sweep.seeds[0]
     return [
         context.job(JobKey(trial, "search", config.model.name, fold, inner, seed), config)
-        for fold in range(folds.count)
-        for inner in range(folds.inner)
+        for fold in range(folds.outer_count)
+        for inner in range(folds.inner_count)
     ]
 
 
@@ -65,11 +78,15 @@ def evaluation_jobs(context: SweepContext, selected: Sequence[tuple[int, RunConf
 
 
 def neural_comparator_jobs(context: SweepContext, selected: Sequence[tuple[int, RunConfig]]) -> list[FoldJob]:
-    """The network comparators: the selected encoder, loss and training, only the model exchanged."""
+    """The network comparators: the selected configuration with what each of them changes.
+
+    Raises:
+        ValueError: a change that does not go with the configuration that was selected.
+    """
     return [
-        context.job(JobKey(None, "evaluation", name, fold, None, seed), with_model(config, name))
-        for name in MODEL_NAMES
-        if name in context.sweep.comparators
+        context.job(JobKey(None, "evaluation", comparator.name, fold, None, seed), overlay(config, comparator.changes))
+        for comparator in context.sweep.comparators
+        if not comparator.is_baseline
         for fold, (_, config) in enumerate(selected)
         for seed in context.sweep.seeds
     ]
@@ -78,8 +95,8 @@ def neural_comparator_jobs(context: SweepContext, selected: Sequence[tuple[int, 
 def baseline_jobs(context: SweepContext) -> list[FoldJob]:
     """scikit-learn's comparators: no epochs and no configuration, so they need not wait for the search."""
     return [
-        context.job(JobKey(None, "evaluation", name, fold, None, context.sweep.seeds[0]), context.sweep.base)
-        for name in context.sweep.comparators
-        if name not in MODEL_NAMES
-        for fold in range(context.sweep.folds.count)
+        context.job(JobKey(None, "evaluation", comparator.name, fold, None, context.sweep.seeds[0]), context.sweep.base)
+        for comparator in context.sweep.comparators
+        if comparator.is_baseline
+        for fold in range(context.sweep.folds.outer_count)
     ]

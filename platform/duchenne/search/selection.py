@@ -51,11 +51,11 @@ def select(sweep: Sweep, trials: Iterable[Trial], results: Iterable[ResultRow]) 
     sign = 1.0 if sweep.search.mode == "max" else -1.0
     if sweep.folds.selection == "shared":
         best = max(candidates, key=lambda trial: (sign * _value(trial), -trial.number))
-        chosen = [(best.number, _value(best))] * sweep.folds.count
+        chosen = [(best.number, _value(best))] * sweep.folds.outer_count
     else:
         means = _means_by_fold(results, sweep.search.metric)
         chosen = []
-        for fold in range(sweep.folds.count):
+        for fold in range(sweep.folds.outer_count):
             best = max(candidates, key=lambda trial: (sign * means[trial.number, fold], -trial.number))
             chosen.append((best.number, means[best.number, fold]))
     configs = {trial.number: apply(sweep, trial.config) for trial in candidates}

@@ -171,7 +171,7 @@ def concurrency(sweep: Sweep, workers: int) -> int:
     """Trials at once: enough that the pool never waits for the last fold of one, few enough that a searcher learns."""
     if sweep.search.concurrency is not None:
         return sweep.search.concurrency
-    folds = sweep.folds.count * sweep.folds.inner
+    folds = sweep.folds.outer_count * sweep.folds.inner_count
     return 1 + math.ceil(workers / folds)
 
 

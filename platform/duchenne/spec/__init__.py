@@ -4,17 +4,19 @@ Belongs here: what a user may write and how it is refused. Does not belong here:
 or how it runs. Imports neither torch nor Ray, so that `duchenne validate` answers at once.
 """
 
+from duchenne.spec.comparators import COMPARATOR_NAMES, Comparator
 from duchenne.spec.datasets import notes
 from duchenne.spec.errors import Problem, SpecError
 from duchenne.spec.loading import load_sweep, load_sweep_text
 from duchenne.spec.search import Asha, Choice, Fifo, Grid, LogUniform, MedianStopping, RandInt, Uniform, rungs
-from duchenne.spec.sweep import COMPARATOR_NAMES, Sweep
-from duchenne.spec.trials import apply, with_model
+from duchenne.spec.sweep import Sweep
+from duchenne.spec.trials import apply, overlay
 
 __all__ = [
     "COMPARATOR_NAMES",
     "Asha",
     "Choice",
+    "Comparator",
     "Fifo",
     "Grid",
     "LogUniform",
@@ -28,6 +30,6 @@ __all__ = [
     "load_sweep",
     "load_sweep_text",
     "notes",
+    "overlay",
     "rungs",
-    "with_model",
 ]

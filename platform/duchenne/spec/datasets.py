@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from duchenne.spec.errors import Fault, Path
+from duchenne.spec.guidance import guidance_file_faults
+from duchenne.spec.inputs import DataColumns, input_faults
+from duchenne.spec.orders import order_task_faults
 from duchenne.spec.sections import PROTOCOL_NAMES, DataSection, FoldsSection, split_uri
-from duchenne_jobs.data.builtin import builtin_subject_count
+from duchenne_jobs.data.builtin import builtin_subject_count, builtin_subjects
 from duchenne_jobs.data.errors import DatasetError, FoldError
 from duchenne_jobs.data.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from duchenne_jobs.data.protocol import Protocol, load_protocol
@@ -34,7 +37,7 @@ def named_faults(data: DataSection, folds: FoldsSection) -> Iterator[Fault]:
 
 
 def file_faults(sweep: Sweep) -> list[Fault]:
-    """Folds that can't fit the dataset's manifest or the folds file, where these are on this disk already."""
+    """What can't fit the dataset's manifest or the folds file, where these are on this disk."""
     data, folds = sweep.data, sweep.folds
     protocol = _named_protocol(data.protocol)
     if data.protocol is not None and protocol is None and _is_file(data.protocol):
@@ -46,13 +49,20 @@ def file_faults(sweep: Sweep) -> list[Fault]:
     subjects = manifest.subject_count if manifest is not None else builtin_subject_count(data.uri)
     # What names alone tell was checked when the sweep was built.
     faults = [fault for fault in _fold_faults(folds, protocol, subjects) if fault not in named_faults(data, folds)]
-    if not faults and manifest is not None and protocol is not None:
+    listed = {subject for shard in manifest.shards for subject in shard.subjects} if manifest is not None else None
+    names = listed or builtin_subjects(data.uri)
+    if not faults and names is not None and protocol is not None:
         try:
-            protocol.plan({subject for shard in manifest.shards for subject in shard.subjects})
+            protocol.plan(set(names))
         except FoldError as error:
             rule, _, hint = str(error).partition("; ")
             faults.append(Fault(_PROTOCOL, rule, None, hint or "name another protocol or dataset"))
-    return faults
+    columns = DataColumns.of_builtin(data.uri) if manifest is None else DataColumns.of(manifest)
+    if columns is not None:
+        faults += input_faults(sweep, columns)
+    if manifest is None:
+        return faults
+    return [*faults, *guidance_file_faults(sweep, manifest), *order_task_faults(sweep, manifest.tasks)]
 
 
 def notes(sweep: Sweep) -> list[str]:
@@ -70,6 +80,9 @@ def _engine_notes(sweep: Sweep) -> Iterator[str]:
 
 def _fold_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:
     """`subjects`: how many the dataset has; None where nobody knows yet."""
+    if folds.method == "holdout":
+        yield from _holdout_faults(folds, protocol, subjects)
+        return
     parts = tuple(len(part) for part in protocol.parts) if protocol is not None else ()
     if protocol is not None and len(parts) != folds.count:
         rule = f"protocol {protocol.name} has {len(parts)} folds"
@@ -91,6 +104,19 @@ def _fold_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int |
     if folds.inner > training:
         rule = f"inner folds <= training subjects must hold, and a fold may train on {training}"
         yield Fault(("folds", "inner"), rule, str(folds.inner), "lower folds.inner or take a larger dataset")
+
+
+def _holdout_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:
+    if protocol is not None:
+        yield Fault(
+            _PROTOCOL, "a protocol has folds, and method holdout has none", protocol.name, "leave one of them out"
+        )
+    elif subjects is not None:
+        test, validation = round((folds.test or 0) * subjects), round((folds.validation or 0) * subjects)
+        if min(test, validation, subjects - test - validation) < 1:
+            rule = f"training, validation and test must have a subject each, and the dataset has {subjects}"
+            value = f"{subjects - test - validation}, {validation} and {test}"
+            yield Fault(("folds", "test"), rule, value, "change folds.validation and folds.test")
 
 
 @cache

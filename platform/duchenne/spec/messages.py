@@ -174,5 +174,5 @@ def _step(candidate: object, part: str | int) -> tuple[object, ...]:
         name_field = candidate.model_fields.get("name")
         tags = {f"<{name}>" for name in candidate.model_fields} | {name_field.default if name_field else None}
         return (candidate,) if part in tags else ()
-    arguments = get_args(candidate)
+    arguments = [argument for argument in get_args(candidate) if argument is not Ellipsis]
     return unwrapped(arguments[-1]) if arguments else ()

@@ -102,6 +102,7 @@ def _title(path: str, section: dict[str, Any]) -> str:
 def _references(field: dict[str, Any]) -> list[str]:
     own = [field["$ref"].rsplit("/", 1)[-1]] if "$ref" in field else []
     nested = [part for key in ("anyOf", "oneOf") for part in field.get(key, [])]
+    nested += [field["items"]] if "items" in field else []
     return own + [reference for part in nested for reference in _references(part)]
 
 
@@ -135,6 +136,8 @@ def _value(field: dict[str, Any]) -> str:
     if "const" in field:
         return f"`{field['const']}`"
     kind = field.get("type")
+    if kind == "array" and "prefixItems" in field:
+        return f"[{', '.join(_value(item) for item in field['prefixItems'])}]"
     if kind == "array":
         return f"list of {_value(field['items']).replace('whole number', 'whole numbers')}"
     names = {"integer": "whole number", "number": "number", "boolean": "true, false", "string": "text", "null": "null"}

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING
 
 from duchenne.spec.datasets import named_faults
 from duchenne.spec.errors import Fault, Path
+from duchenne.spec.guidance import guidance_faults
+from duchenne.spec.orders import order_faults
 from duchenne.spec.search import MAX_TRIALS, Asha, Choice, Grid, MedianStopping, kind_of
 from duchenne.spec.space import (
     candidates,
+    change_faults,
     combination_faults,
     overlapping_faults,
     path_faults,
     possible_models,
     value_faults,
 )
-from duchenne_jobs.config import MODEL_NAMES, OrdersConfig
+from duchenne_jobs.config import MODEL_NAMES, ORDER_NAMES, OrdersConfig
 
 if TYPE_CHECKING:
     from duchenne.spec.sweep import Sweep
@@ -116,7 +119,8 @@ def _grace_within_epochs(sweep: Sweep) -> Iterator[Fault]:
 
 def _orders_have_a_monet(sweep: Sweep) -> Iterator[Fault]:
     models = possible_models(sweep)
-    if "monet" in models or "monet" in sweep.comparators:
+    variants = {str(comparator.changes.get("model.name")) for comparator in sweep.comparators}
+    if {*ORDER_NAMES} & {*models, *variants}:
         return
     rule = f"model.orders belongs to monet, and no trial or comparator is one (model.name: {', '.join(models)})"
     hint = "set model.name to monet or remove it"
@@ -129,10 +133,13 @@ def _orders_have_a_monet(sweep: Sweep) -> Iterator[Fault]:
 
 def _comparators_differ(sweep: Sweep) -> Iterator[Fault]:
     models = possible_models(sweep)
-    for position, name in enumerate(sweep.comparators):
-        if name in MODEL_NAMES and models == (name,):
+    for position, comparator in enumerate(sweep.comparators):
+        if models == (comparator.name,):
             rule = "a comparator must differ from the sweep's own model"
-            yield Fault(("comparators", position), rule, name, "remove it: the model has an entry already")
+            yield Fault(("comparators", position), rule, comparator.name, "remove it: the model has an entry already")
+        elif comparator.name in MODEL_NAMES or comparator.is_baseline:
+            continue
+        yield from change_faults(sweep.base, comparator.change, ("comparators", position, "change"))
 
 
 def _folds_fit_names(sweep: Sweep) -> Iterator[Fault]:
@@ -154,4 +161,6 @@ RULES = (
     Rule((("model",), _SPACE, ("comparators",)), _orders_have_a_monet),
     Rule((("model",), _SPACE, ("comparators",)), _comparators_differ),
     Rule((("folds", "count"), ("folds", "inner"), ("data", "uri"), ("data", "protocol")), _folds_fit_names),
+    Rule((("model",), _SPACE, ("data", "uri")), guidance_faults),
+    Rule((("model",), ("training",), _SPACE, ("data", "uri"), ("comparators",)), order_faults),
 )

@@ -14,6 +14,7 @@ from duchenne_jobs.data.errors import DatasetError
 SLUG_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 Slug = Annotated[str, Field(pattern=SLUG_PATTERN, max_length=40)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveAmount = Annotated[float, Field(gt=0.0, le=1e12)]
 Price = Annotated[float, Field(ge=0.0, le=1e6)]
 
@@ -73,8 +74,10 @@ class DataSection(Config):
     """Which rows are learned from."""
 
     uri: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_checked_uri)] = Field(
-        description="Dataset: a folder, `s3://bucket/prefix`, `builtin://yeast` or "
-        "`builtin://toy?count=500&tasks=5&seed=0`. A relative path starts where `duchenne` is run."
+        description="Dataset: a folder, `s3://bucket/prefix`, `builtin://yeast`, "
+        "`builtin://toy?count=500&tasks=5&seed=0` or drawn faces, "
+        "`builtin://faces?like=disfa&subjects=27&frames=100&seed=0&size=96&noise=0`. "
+        "A relative path starts where `duchenne` is run."
     )
     protocol: Annotated[str | None, AfterValidator(_checked_protocol)] = Field(
         None,
@@ -101,7 +104,23 @@ class FoldsSection(Config):
     inner: Annotated[int, Field(ge=2, le=1000)] = Field(
         3, description="Inner folds of each outer training set, from which the search's metric comes."
     )
+    method: Literal["shuffled", "balanced", "holdout"] = Field(
+        "shuffled",
+        description="How subjects are dealt to folds. `shuffled`: at random by `seed`; `balanced`: then swapped until "
+        "each fold holds its share of the label vectors of every block of tasks (Tallec 2023, eq. 4.13); `holdout`: one "
+        "split into training, validation and test subjects instead of folds. With `data.protocol` the outer folds are "
+        "published, and it deals the inner ones.",
+    )
+    validation: Share | None = Field(
+        None, description="holdout: share of the subjects that select a configuration and are never trained on."
+    )
+    test: Share | None = Field(None, description="holdout: share of the subjects that are the sealed test set.")
     seed: Seed = Field(0, description="Seed by which subjects are dealt to folds.")
+    without_positives: Literal["refuse", "train"] = Field(
+        "refuse",
+        description="A task without a positive label among the training rows of a fold. `refuse`: the sweep does not "
+        "start; `train`: it does, and the task learns to say no.",
+    )
     selection: Literal["shared", "per_fold"] = Field(
         "shared",
         description="`shared`: one configuration, by the mean over all inner folds (Tallec 2023, chapter 4); "
@@ -111,6 +130,37 @@ class FoldsSection(Config):
         1, description="Workers that train one fold job together (data parallel)."
     )
     resources: Resources = Field(default_factory=Resources, description="What one worker holds.")
+
+    @property
+    def outer_count(self) -> int:
+        """Test sets: 1 in a holdout."""
+        return 1 if self.method == "holdout" else self.count
+
+    @property
+    def inner_count(self) -> int:
+        """Validation sets within each training set: 1 in a holdout."""
+        return 1 if self.method == "holdout" else self.inner
+
+    @model_validator(mode="after")
+    def _holdout_or_folds(self) -> Self:
+        if self.method != "holdout":
+            if self.validation is not None or self.test is not None:
+                raise ValueError(
+                    f"`validation` and `test` belong to method holdout, but got method={self.method}; set "
+                    "`method: holdout` or remove them"
+                )
+            return self
+        if self.validation is None or self.test is None:
+            raise ValueError(
+                "method holdout needs `validation` and `test`, but got not both; add the share of the subjects of each"
+            )
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                f"`validation` + `test` < 1 must hold, but got {self.validation:g} + {self.test:g}; lower one"
+            )
+        if (self.count, self.inner) != (3, 3) or self.selection == "per_fold":
+            raise ValueError("`count`, `inner` and `selection` belong to folds, but got method=holdout; remove them")
+        return self
 
 
 class BudgetSection(Config):

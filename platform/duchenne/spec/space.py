@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
@@ -27,22 +27,22 @@ MAX_LISTED_INTEGERS = 100
 MAX_THINNED = 12
 
 
-def path_faults(space: Dimensions) -> Iterator[Fault]:
+def path_faults(space: Iterable[str], at: Path = ("search", "space")) -> Iterator[Fault]:
     """Paths that name no field of model, loss or training, with the nearest one that does."""
     for path in space:
         if path not in paths.targets():
             guess = paths.nearest_target(path)
             hint = f"did you mean `{guess}`?" if guess else "start with model., loss. or training.; see docs/spec.md"
-            yield Fault(("search", "space", path), "a search path must name a field", path, hint)
+            yield Fault((*at, path), "a search path must name a field", path, hint)
 
 
-def overlapping_faults(space: Dimensions) -> Iterator[Fault]:
+def overlapping_faults(space: Collection[str], at: Path = ("search", "space")) -> Iterator[Fault]:
     """Paths of which one lies within another: both would set the same field."""
     for path in space:
         for outer in space:
             if path.startswith(f"{outer}."):
-                rule = "a path must not lie within another path of the space"
-                yield Fault(("search", "space", path), rule, f"{path} within {outer}", "keep one of them")
+                rule = "a path must not lie within another path"
+                yield Fault((*at, path), rule, f"{path} within {outer}", "keep one of them")
 
 
 def ends(dimension: Choice | Grid | Uniform | LogUniform | RandInt) -> tuple[tuple[Path, object], ...]:
@@ -116,6 +116,22 @@ def _refused(base: RunConfig, path: str, value: object, at: Path) -> Iterator[Fa
         if fault.path[: len(target)] == target:
             inner = fault.path[len(target) :]
             yield Fault((*at, *inner), fault.rule, fault.value, fault.hint)
+
+
+def change_faults(base: RunConfig, change: Mapping[str, object], at: Path) -> Iterator[Fault]:
+    """What keeps a variant from being made of `base`: paths that name no field, values refused alone or together."""
+    wrong = [*path_faults(change, at), *overlapping_faults(change, at)]
+    yield from wrong
+    if wrong:
+        return
+    tree = base.model_dump(mode="json")
+    for path, value in change.items():
+        paths.put(tree, path, value)
+    for fault in _validation_faults(RunConfig, tree):
+        dotted = ".".join(str(part) for part in fault.path)
+        changed = next((path for path in change if dotted == path or dotted.startswith(f"{path}.")), None)
+        where = at if changed is None else (*at, changed, *fault.path[len(changed.split(".")) :])
+        yield Fault(where, fault.rule, fault.value, fault.hint)
 
 
 def _validation_faults(model: type[BaseModel], tree: Mapping[str, object]) -> list[Fault]:

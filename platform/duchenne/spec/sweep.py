@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
+from duchenne.spec.comparators import Comparator, ComparatorItem
 from duchenne.spec.rules import check
 from duchenne.spec.search import SearchSection
 from duchenne.spec.sections import BudgetSection, DataSection, FoldsSection, Metadata, Prices, Seed, Slug, split_uri
-from duchenne_jobs.config import BASELINE_NAMES, MODEL_NAMES, Config, LossConfig, ModelConfig, RunConfig, TrainingConfig
+from duchenne_jobs.config import Config, LossConfig, ModelConfig, RunConfig, TrainingConfig
 
 API_VERSION = "duchenne/v1"
 MAX_SEEDS = 1000
-ComparatorName = Literal["vmnc", "vmns", "mrnn", "monet", "logistic_regression", "classifier_chain", "chain_ensemble"]
-COMPARATOR_NAMES = (*MODEL_NAMES, *BASELINE_NAMES)
-
-Item = TypeVar("Item", str, int)
 
 
 def _seeds_by_count(value: object) -> object:
@@ -29,11 +26,20 @@ def _seeds_by_count(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _distinct(values: tuple[Item, ...]) -> tuple[Item, ...]:
-    twice = sorted({str(value) for value in values if values.count(value) > 1})
+def _distinct(values: tuple[int, ...]) -> tuple[int, ...]:
+    _refuse_repetition([str(value) for value in values])
+    return values
+
+
+def _distinctly_named(comparators: tuple[Comparator, ...]) -> tuple[Comparator, ...]:
+    _refuse_repetition([comparator.name for comparator in comparators])
+    return comparators
+
+
+def _refuse_repetition(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"values must be distinct, but got {', '.join(twice)} more than once; remove the repetition")
-    return values
 
 
 class Sweep(Config):
@@ -51,10 +57,11 @@ class Sweep(Config):
         default_factory=TrainingConfig, description="The optimisation; the search varies it."
     )
     search: SearchSection = Field(default_factory=SearchSection, description="What is searched, and how.")
-    comparators: Annotated[tuple[ComparatorName, ...], AfterValidator(_distinct)] = Field(
+    comparators: Annotated[tuple[ComparatorItem, ...], AfterValidator(_distinctly_named)] = Field(
         (),
-        description="Methods that get an entry of their own on the same outer folds. Networks take the selected "
-        "configuration's encoder, loss and training; scikit-learn's take none.",
+        description="What gets an entry of its own on the same outer folds: methods by name (networks take the "
+        "selected configuration's encoder, loss and training; scikit-learn's take none), and named variants of the "
+        "selected configuration.",
     )
     folds: FoldsSection = Field(default_factory=FoldsSection, description="Nested folds and what a fold job holds.")
     seeds: Annotated[

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from duchenne.spec import paths
 from duchenne.spec.messages import broken_rules
 from duchenne.spec.search import Choice, Grid, LogUniform, RandInt, Uniform
-from duchenne_jobs.config import ModelName, RunConfig
+from duchenne_jobs.config import RunConfig
 
 if TYPE_CHECKING:
     from duchenne.spec.sweep import Sweep
@@ -59,8 +59,3 @@ def _number(value: object) -> object:
     if item is None:
         raise TypeError(f"a drawn value must be a number, text, list or mapping, but got {type(value).__name__}")
     return item()
-
-
-def with_model(config: RunConfig, name: ModelName) -> RunConfig:
-    """A neural comparator's configuration: encoder, loss and training as selected, only the model exchanged."""
-    return config.model_copy(update={"model": config.model.model_copy(update={"name": name})})

@@ -10,7 +10,7 @@ import pytest
 from duchenne.clusters.local import TooSmall
 from duchenne.driver.prepare import prepare_data
 from duchenne.spec import Sweep
-from duchenne_jobs.data import DatasetError, DatasetWriter, Description, FoldError, ingest
+from duchenne_jobs.data import DatasetError, DatasetWriter, Description, FoldError, ingest, make_folds
 
 TASKS = ("AU1", "AU2")
 
@@ -96,10 +96,29 @@ def test_a_dataset_without_features_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_chain_on_unknown_labels_is_refused_before_the_search(tmp_path: Path) -> None:
-    write(tmp_path / "d", list("abcdefgh"), [[0, 1]] * 7 + [[-1, 1]])
+    write(tmp_path / "d", list("abcdefgh"), [[1, 1]] * 7 + [[-1, 1]])
     with pytest.raises(DatasetError, match=r"classifier_chain needs every label, but 1 are unknown"):
         prepare_data(sweep_on(str(tmp_path / "d"), comparators=["classifier_chain"]), tmp_path)
     prepare_data(sweep_on(str(tmp_path / "d"), comparators=["logistic_regression"]), tmp_path)
+
+
+def test_a_task_without_a_positive_in_a_training_set_is_refused_by_name(tmp_path: Path) -> None:
+    rare = [[1, 1]] + [[0, 1]] * 8
+    write(tmp_path / "d", list("abcdefghi"), rare)
+    place = next(
+        fold.index for fold in make_folds("abcdefghi", 3, 0).folds if "a" in fold.test
+    )  # whoever tests on the only subject with AU1 trains without it
+    with pytest.raises(FoldError, match=rf"AU1 has none in that of fold {place}; .* folds\.without_positives to train"):
+        prepare_data(sweep_on(str(tmp_path / "d")), tmp_path)
+    prepare_data(sweep_on(str(tmp_path / "d"), folds={"without_positives": "train"}), tmp_path)
+
+
+def test_balanced_folds_have_a_digest_of_their_own(tmp_path: Path) -> None:
+    ingest("toy", None, tmp_path / "a", count=60)
+    usual = prepare_data(sweep_on(str(tmp_path / "a")), tmp_path)
+    balanced = prepare_data(sweep_on(str(tmp_path / "a"), folds={"method": "balanced"}), tmp_path)
+    assert balanced == prepare_data(sweep_on(str(tmp_path / "a"), folds={"method": "balanced"}), tmp_path)
+    assert balanced.folds_digest != usual.folds_digest
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,12 @@ metadata: {name: a}
 data: {uri: builtin://yeast}
 budget: {wall_seconds: 60}
 """
-COMPARATORS = "vmnc, vmns, mrnn, monet, logistic_regression, classifier_chain, chain_ensemble"
-MODEL_FIELDS = "name, encoder, hidden_size, head_layers, orders, trajectories, bias_initialisation"
+MODELS = "vmnc, vmns, mrnn, monet, mttc, mtts, monet_mtts"
+COMPARATORS = f"{MODELS}, logistic_regression, classifier_chain, chain_ensemble"
+MODEL_FIELDS = (
+    "name, encoder, attention, labels, quantisation, hidden_size, head_layers, orders, trajectories, "
+    "trajectories_per_order, inference, bias_initialisation, guidance"
+)
 KINDS = "must have exactly one of choice, grid, uniform, loguniform, randint"
 SLUG = "must be lower-case letters, digits and hyphens, with a letter or digit at both ends"
 
@@ -119,7 +123,7 @@ ADDED = {
     ),
     "one of a list, typo": (
         "model: {name: mone}",
-        "6: model.name: must be one of vmnc, vmns, mrnn, monet, got mone, did you mean `monet`?",
+        f"6: model.name: must be one of {MODELS}, got mone, did you mean `monet`?",
     ),
     "unknown metric": (
         "search: {metric: f1}",
@@ -147,9 +151,48 @@ ADDED = {
         "6: comparators: values must be distinct, got mrnn more than once, remove the repetition",
     ),
     "the model as its own comparator": (
+        "comparators: [{name: half, change: {model.orders.activ: 2}}]",
+        "6: comparators[0].change.model.orders.activ: a search path must name a field, got model.orders.activ, "
+        "did you mean `model.orders.active`?",
+    ),
+    "a variant's value": (
+        "comparators: [{name: half, change: {model.orders.active: 0}}]",
+        "6: comparators[0].change.model.orders.active: must be >= 1, got 0, raise it",
+    ),
+    "a variant that does not go with the base": (
+        "comparators: [{name: half, change: {model.orders.active: 33}}]",
+        "6: comparators[0].change: `active` <= `count` must hold, got active=33 and count=32, "
+        "lower active or raise count",
+    ),
+    "a variant without a change": (
+        "comparators: [{name: half}]",
+        "6: comparators[0]: a variant must change a field, got 'half' got none, add `change:` with a dotted path",
+    ),
+    "a variant with a method's name": (
+        "comparators: [{name: mrnn, change: {model.orders.active: 2}}]",
+        "6: comparators[0]: a variant must have a name of its own, got mrnn, which is a method, rename it",
+    ),
+    "the sweep's own model": (
         "comparators: [mrnn, monet]",
         "6: comparators[1]: a comparator must differ from the sweep's own model, got monet, "
         "remove it: the model has an entry already",
+    ),
+    "a holdout without its shares": (
+        "folds: {method: holdout, test: 0.2}",
+        "6: folds: method holdout needs `validation` and `test`, got not both, add the share of the subjects of each",
+    ),
+    "shares without a holdout": (
+        "folds: {test: 0.2}",
+        "6: folds: `validation` and `test` belong to method holdout, got method=shuffled, "
+        "set `method: holdout` or remove them",
+    ),
+    "a holdout that leaves nothing to train on": (
+        "folds: {method: holdout, validation: 0.5, test: 0.5}",
+        "6: folds: `validation` + `test` < 1 must hold, got 0.5 + 0.5, lower one",
+    ),
+    "a holdout with folds": (
+        "folds: {method: holdout, validation: 0.2, test: 0.2, count: 5}",
+        "6: folds: `count`, `inner` and `selection` belong to folds, got method=holdout, remove them",
     ),
     "repeated seed": (
         "seeds: [3, 4, 3]",
@@ -310,7 +353,7 @@ ADDED = {
     ),
     "path within a path": (
         searching("loss.smoothing: {choice: [{name: rhls}]}, loss.smoothing.beta: {uniform: [0, 1]}"),
-        "6: search.space.loss.smoothing.beta: a path must not lie within another path of the space, "
+        "6: search.space.loss.smoothing.beta: a path must not lie within another path, "
         "got loss.smoothing.beta within loss.smoothing, keep one of them",
     ),
     "values that do not go together": (
@@ -430,12 +473,13 @@ REPLACED = {
     "unknown builtin": (
         "builtin://yeast",
         "builtin://yaest",
-        "4: data.uri: no such builtin dataset, got builtin://yaest, choose one of toy, yeast",
+        "4: data.uri: no such builtin dataset, got builtin://yaest, choose one of faces, toy, yeast",
     ),
     "unknown option of a builtin": (
         "builtin://yeast",
         "'builtin://toy?rows=3'",
-        "4: data.uri: option 'rows' is unknown, got builtin://toy?rows=3, toy has the options: count, tasks, seed",
+        "4: data.uri: option 'rows' is unknown, got builtin://toy?rows=3, "
+        "toy has the options: count, tasks, seed, sigma1, sigma2",
     ),
     "unknown scheme": (
         "builtin://yeast",
@@ -511,6 +555,12 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
     assert lines == [f"4: data.uri: {expected}"]
     (line,) = refusal(HEAD.replace("{uri: builtin://yeast}", "s3://key:hunter2@bucket/faces"))
     assert line == "4: data: must be a mapping, got s3://***@bucket/faces, write `field: value` lines below it"
+
+
+def test_drawn_faces_under_the_protocol_of_other_people() -> None:
+    uri = "'builtin://faces?like=bp4d&subjects=27', protocol: disfa"
+    line = "4: data.protocol: protocol disfa: subject 'SN001' is not in the dataset (27 of 27 are missing), "
+    assert [text for text in refusal(HEAD.replace("builtin://yeast", uri)) if text.startswith(line)]
 
 
 def test_an_option_of_a_builtin_out_of_range() -> None:

@@ -22,7 +22,7 @@ from duchenne.spec.schema import SCHEMA_FILE, schema_text
 from duchenne.spec.sweep import Sweep
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted((ROOT / "jobs" / "sweeps").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "jobs" / "sweeps").rglob("*.yaml"))
 HEAVY = ("torch", "ray", "pyarrow", "pandas", "sklearn", "matplotlib", "scipy", "numpy", "sqlalchemy")
 
 

@@ -22,7 +22,7 @@ from duchenne.spec import (
     Uniform,
     apply,
     load_sweep_text,
-    with_model,
+    overlay,
 )
 from duchenne.spec.paths import get, nearest_target, targets
 from duchenne_jobs.config import RunConfig
@@ -185,11 +185,11 @@ def test_apply_refuses_in_one_line(values: dict[str, object], message: str) -> N
     assert str(caught.value).startswith(message)
 
 
-def test_with_model_exchanges_the_model_only() -> None:
+def test_overlay_changes_what_it_names_only() -> None:
     sweep = sweep_over({}, model={"orders": {"count": 4}}, training={"epochs": 7})
-    config = with_model(sweep.base, "vmns")
-    assert config.model.name == "vmns"
-    assert with_model(config, "monet") == sweep.base
+    config = overlay(sweep.base, {"model.name": "vmns", "loss.smoothing": {"name": "rhls", "beta": 0.5}})
+    assert (config.model.name, config.loss.smoothing.beta) == ("vmns", 0.5)
+    assert overlay(config, {"model.name": "monet", "loss.smoothing": {"name": "none"}}) == sweep.base
 
 
 def test_every_field_of_a_run_is_a_path_and_has_a_description() -> None:

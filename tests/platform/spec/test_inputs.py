@@ -1,0 +1,89 @@
+"""A dataset that lacks what an encoder, a comparator or a flip looks at is refused with the field's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from duchenne.spec import SpecError, Sweep, load_sweep
+from duchenne.spec.inputs import DataColumns, input_faults
+from duchenne_jobs.data import DatasetWriter, Description, LandmarkScheme
+
+TABLE = DataColumns(("subject", "labels", "features"), None)
+FACES = DataColumns(("subject", "image", "landmarks", "labels"), 49)
+
+
+def sweep(**sections: Any) -> Sweep:
+    head = {"apiVersion": "duchenne/v1", "kind": "Sweep", "metadata": {"name": "s"}, "budget": {"wall_seconds": 60}}
+    return Sweep.model_validate(head | {"data": {"uri": "some/folder"}} | sections)
+
+
+def refusals(data: DataColumns, **sections: Any) -> list[str]:
+    return [fault.located for fault in input_faults(sweep(**sections), data)]
+
+
+def conv(**encoder: Any) -> dict[str, Any]:
+    return {"name": "vmnc", "encoder": {"name": "conv"} | encoder}
+
+
+def test_data_that_has_everything_passes() -> None:
+    assert refusals(TABLE, comparators=["classifier_chain"]) == []
+    assert refusals(FACES, model=conv(), training={"augmentation": {"flip": 0.5}}) == []
+
+
+def test_an_encoder_of_faces_on_a_table() -> None:
+    assert refusals(TABLE, model=conv()) == [
+        "model.encoder.name: encoder conv needs a dataset with a column 'image', and this one has subject, labels, "
+        "features, got conv, choose another encoder or dataset"
+    ]
+
+
+def test_an_encoder_of_features_and_a_comparator_on_faces() -> None:
+    encoder, comparator = refusals(FACES, comparators=["vmns", "logistic_regression"])
+    assert encoder.startswith("model.encoder.name: encoder features needs a dataset with a column 'features', and this")
+    assert comparator.startswith("comparators[1]: logistic_regression needs a dataset with a column 'features', and")
+
+
+def test_an_encoder_that_the_search_draws() -> None:
+    drawn = {"space": {"model.encoder": {"choice": [{"name": "features"}, {"name": "conv"}]}}, "trials": 2}
+    (said,) = refusals(TABLE, model={"name": "vmnc"}, search=drawn)
+    assert said.startswith("search.space.model.encoder: encoder conv needs a dataset with a column 'image'")
+
+
+def test_a_flip_of_landmarks_that_nobody_can_mirror() -> None:
+    guided = conv() | {"guidance": [{"kind": "pal", "prior": "landmarks_mono"}]}
+    odd = DataColumns(FACES.names, 21)
+    augmented = {"augmentation": {"flip": 0.5}}
+    assert refusals(odd, model=guided) == []
+    assert refusals(odd, model=conv(), training=augmented) == []  # a network that looks at no landmarks
+    assert refusals(odd, model=guided, training=augmented) == [
+        "training.augmentation.flip: landmarks can be mirrored where they are 5, 49, 68 points, got 21 points, set "
+        "flip to 0"
+    ]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_validate_looks_at_a_manifest_that_is_there(there: bool, tmp_path: Path) -> None:
+    description = Description(
+        name="faces",
+        tasks=("AU1",),
+        columns=("subject", "image", "landmarks", "labels"),
+        landmark_scheme=LandmarkScheme(name="ibug-49", points=49),
+        licence="none",
+        consent="none",
+    )
+    if there:
+        with DatasetWriter(tmp_path / "data", description) as writer:
+            writer.write_rows([{"subject": f"S{i}", "image": None, "landmarks": None, "labels": [1]} for i in range(9)])
+    path = tmp_path / "S.yaml"
+    path.write_text(
+        "apiVersion: duchenne/v1\nkind: Sweep\nmetadata: {name: s}\n"
+        f"data: {{uri: {tmp_path / 'data'}}}\nbudget: {{wall_seconds: 60}}\n"
+    )
+    if not there:
+        load_sweep(path)
+        return
+    with pytest.raises(SpecError, match=r"model\.encoder\.name: encoder features needs a dataset with a column"):
+        load_sweep(path)
