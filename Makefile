@@ -51,9 +51,9 @@ pictures: install  ## redraw the README's picture from a sweep: make pictures ID
 bench: install  ## overhead of the fold pool, beside nested trainers
 	$(BIN)/python benchmarks/fold_pool.py
 
-lock: install  ## resolve pyproject.toml into requirements.lock
+lock: install  ## resolve pyproject.toml into requirements.lock, keeping its pins (LOCK_OPTIONS=--upgrade renews them)
 	printf '%s\n' $(LOCK_SET) > $(VENV)/lock-set.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra server --quiet --upgrade --no-annotate \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra server --quiet $(LOCK_OPTIONS) --no-annotate \
 	  --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	  --constraint $(VENV)/lock-set.txt --custom-compile-command "make lock" --output-file requirements.lock
 
