@@ -8,6 +8,16 @@ from duchenne_jobs.training.job import (
     JobKey,
     JobStopped,
     SegmentResult,
+    inner_predictions_path,
 )
 
-__all__ = ["FoldJob", "FoldsRequest", "JobContext", "JobFailed", "JobKey", "JobStopped", "SegmentResult"]
+__all__ = [
+    "FoldJob",
+    "FoldsRequest",
+    "JobContext",
+    "JobFailed",
+    "JobKey",
+    "JobStopped",
+    "SegmentResult",
+    "inner_predictions_path",
+]

@@ -7,11 +7,13 @@ holds no worker, so that a scheduler can weigh it against the other trials befor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from duchenne_jobs.config import RunConfig
 
 Phase = Literal["search", "evaluation"]
+FoldMethod = Literal["shuffled", "balanced", "holdout"]
 
 
 @dataclass(frozen=True, order=True)
@@ -40,14 +42,25 @@ class JobKey:
         return f"{self.phase}{trial}-{self.method}-fold{self.fold}{inner}-seed{self.seed}"
 
 
+def inner_predictions_path(folder: Path, key: JobKey) -> Path:
+    """Where a job of the search leaves its validation predictions of its last epoch, for thresholds to be chosen by."""
+    return folder / "inner" / f"{key.slug}.arrow"
+
+
 @dataclass(frozen=True)
 class FoldsRequest:
-    """How the dataset's subjects are split; a pure function of this and the subjects gives the folds."""
+    """How the dataset's subjects are split; a pure function of this, the subjects and, if balanced, their labels.
+
+    `validation` and `test` are the shares of a holdout.
+    """
 
     count: int
     inner: int
     seed: int
     protocol: str | None = None
+    method: FoldMethod = "shuffled"
+    validation: float = 0.0
+    test: float = 0.0
 
 
 @dataclass(frozen=True)

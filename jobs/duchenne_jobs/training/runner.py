@@ -10,6 +10,7 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,17 @@ from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.data import Dataset, open_dataset
 from duchenne_jobs.evaluation import Predictions, write_predictions
 from duchenne_jobs.models.baselines import predict_baseline
+from duchenne_jobs.models.encoders import weights_sha256_of
+from duchenne_jobs.training.attention import attention_path, save_attention
 from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
-from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult
-from duchenne_jobs.training.split import Split, load_split
-from duchenne_jobs.training.trainer import Trainer, soft_order_of
+from duchenne_jobs.training.faces import FaceRows, FaceStore
+from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult, inner_predictions_path
+from duchenne_jobs.training.split import Rows, Split, faces_needed, load_split
+from duchenne_jobs.training.trainer import Trainer, order_record
 
 WARM_DATASETS = 4
 WARM_SPLITS = 16
+WARM_STORES = 4  # of which the one in use keeps decoded faces
 
 
 class FoldJobRunner:
@@ -34,6 +39,8 @@ class FoldJobRunner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dataset = lru_cache(maxsize=WARM_DATASETS)(open_dataset)
         self._splits = lru_cache(maxsize=WARM_SPLITS)(self._load_split)
+        self._stores = lru_cache(maxsize=WARM_STORES)(FaceStore)
+        self._store_in_use: FaceStore | None = None
         self._warm: tuple[FoldJob, Trainer, dict[str, float]] | None = None
 
     def run(self, job: FoldJob, until_epoch: int, context: JobContext) -> SegmentResult:
@@ -57,12 +64,17 @@ class FoldJobRunner:
             if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
                 break  # a sealed fold is predicted once, and that epoch's numbers come with the predictions
             if job.key.phase == "search":
-                metrics |= self._predict(trainer, split).metrics()
+                predictions = self._predict(trainer, split)
+                metrics |= predictions.metrics()
+                if trainer.epoch >= job.epochs:
+                    write_predictions(inner_predictions_path(Path(job.folder), job.key), predictions, _metadata(job))
             self._save(job, trainer, metrics, soft_orders)
             context.report(trainer.epoch, metrics)
         if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
             predictions = self._predict(trainer, split)
             self._save(job, trainer, {}, soft_orders)
+            where = attention_path(Path(job.folder), job.key)
+            save_attention(where, trainer.network, split.held_out, split.data.tasks, job.config, self.device)
             return self._write(job, trainer.epoch, predictions, metrics)
         if trainer.epoch < job.epochs:
             self._warm = (job, trainer, metrics)
@@ -71,7 +83,10 @@ class FoldJobRunner:
     def _save(self, job: FoldJob, trainer: Trainer, metrics: dict[str, float], soft_orders: _SoftOrders) -> None:
         """Keep an epoch before it is reported: what is on record never runs again, whatever is killed."""
         soft_orders.save(trainer)
-        save_checkpoint(checkpoint_path(job), trainer.state() | {"metrics": metrics})
+        crop = self._split_of(job).crop
+        shown = {"crop": crop and crop.model_dump(mode="json")}  # for `predict`, which cuts faces out alike
+        started_from = {"encoder_weights_sha256": weights_sha256_of(trainer.network)}
+        save_checkpoint(checkpoint_path(job), trainer.state() | {"metrics": metrics} | shown | started_from)
 
     def _trainer(self, job: FoldJob, split: Split) -> tuple[Trainer, dict[str, float], bool]:
         """The job's trainer at its last checkpoint, the metrics saved with it, and whether it is the warm one.
@@ -106,9 +121,9 @@ class FoldJobRunner:
         try:
             probabilities = predict_baseline(
                 job.key.method,  # type: ignore[arg-type] # checked against BASELINE_NAMES by the caller
-                split.train.inputs.require("features").numpy().astype(np.float64),
+                _features(split.train),
                 split.train.labels.numpy(),
-                split.held_out.inputs.require("features").numpy().astype(np.float64),
+                _features(split.held_out),
                 job.key.seed,
             )
         except ValueError as error:
@@ -129,21 +144,21 @@ class FoldJobRunner:
     def _write(self, job: FoldJob, epoch: int, predictions: Predictions, metrics: dict[str, float]) -> SegmentResult:
         """Write the held-out predictions and score them; `metrics` is what the last epoch gave besides."""
         path = Path(job.folder) / "predictions" / f"{job.key.slug}.arrow"
-        metadata = {
-            "job": json.dumps(job.key.__dict__),
-            "dataset_digest": job.dataset_digest,
-            "config": job.config.model_dump_json(),
-        }
-        digest = write_predictions(path, predictions, metadata)
+        digest = write_predictions(path, predictions, _metadata(job))
         scores = metrics | predictions.metrics()
         return SegmentResult(epoch, scores, predictions=str(path), predictions_digest=digest)
 
     def _split_of(self, job: FoldJob) -> Split:
-        return self._splits(_SplitRequest(job))
+        split = self._splits(_SplitRequest(job))
+        store = split.train.inputs.store if isinstance(split.train.inputs, FaceRows) else None
+        if self._store_in_use is not None and self._store_in_use is not store:
+            self._store_in_use.forget()
+        self._store_in_use = store
+        return split
 
     def _load_split(self, request: _SplitRequest) -> Split:
         dataset: Dataset = self._dataset(request.job.dataset_uri)
-        return load_split(request.job, dataset)
+        return load_split(request.job, dataset, self._stores)
 
 
 class _SplitRequest:
@@ -151,7 +166,7 @@ class _SplitRequest:
 
     def __init__(self, job: FoldJob) -> None:
         self.job = job
-        self._rows = (job.dataset_uri, job.dataset_digest, job.folds, job.key.fold, job.key.inner)
+        self._rows = (job.dataset_uri, job.dataset_digest, job.folds, job.key.fold, job.key.inner, faces_needed(job))
 
     def __hash__(self) -> int:
         return hash(self._rows)
@@ -166,7 +181,7 @@ def checkpoint_path(job: FoldJob) -> Path:
 
 
 def soft_orders_path(job: FoldJob) -> Path:
-    """One JSON line an epoch: `{"epoch": e, "soft_order": (T, T)}`."""
+    """One JSON line an epoch: its number, and `OrderSummary.record`."""
     return Path(job.folder) / "soft_orders" / f"{job.key.slug}.jsonl"
 
 
@@ -180,28 +195,43 @@ class _SoftOrders:
     def __init__(self, job: FoldJob, start: int) -> None:
         self._job = job
         self._start = start
-        self._matrices: dict[int, list[list[float]]] = {}
+        self._records: dict[int, dict[str, Any]] = {}
 
     def save(self, trainer: Trainer) -> None:
-        """Add the matrix of the epoch just done. Written again, it changes nothing."""
-        matrix = soft_order_of(trainer.network) if self._job.key.phase == "evaluation" else None
-        if matrix is not None:
-            self._matrices[trainer.epoch] = matrix
-            _write_soft_orders(soft_orders_path(self._job), self._start, self._matrices)
+        """Add the orders of the epoch just done. Written again, it changes nothing."""
+        record = order_record(trainer.network) if self._job.key.phase == "evaluation" else None
+        if record is not None:
+            self._records[trainer.epoch] = record
+            _write_soft_orders(soft_orders_path(self._job), self._start, self._records)
 
 
-def _write_soft_orders(path: Path, start: int, soft_orders: dict[int, list[list[float]]]) -> None:
+def _write_soft_orders(path: Path, start: int, soft_orders: dict[int, dict[str, Any]]) -> None:
     """Put the epochs after `start` behind those up to it; lines of a run that went further and was lost give way."""
     kept = path.read_text().splitlines(keepends=True) if path.exists() else []
     kept = [line for line in kept if json.loads(line)["epoch"] <= start]
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        new = [json.dumps({"epoch": epoch, "soft_order": matrix}) + "\n" for epoch, matrix in soft_orders.items()]
+        new = [json.dumps({"epoch": epoch} | record) + "\n" for epoch, record in soft_orders.items()]
         beside.write_text("".join(kept + new))
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _features(rows: Rows) -> np.ndarray:
+    """(N, F) float64 of rows that have features, which `load_split` has made sure of."""
+    assert rows.features is not None  # noqa: S101
+    return rows.features.numpy().astype(np.float64)
+
+
+def _metadata(job: FoldJob) -> dict[str, str]:
+    """What a prediction file says of where it comes from."""
+    return {
+        "job": json.dumps(job.key.__dict__),
+        "dataset_digest": job.dataset_digest,
+        "config": job.config.model_dump_json(),
+    }
 
 
 def _first_line(error: Exception) -> str:

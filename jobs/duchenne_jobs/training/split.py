@@ -1,10 +1,11 @@
-"""The rows of one fold job as tensors, with the proof that no subject stands on both sides.
+"""The rows of one fold job, with the proof that no subject stands on both sides.
 
-Shapes: N rows, F features, T tasks.
+Shapes: N rows, B batch, F features, T tasks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,23 +13,38 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duchenne_jobs.data import FoldPlan, LeakError, check_rows, load_protocol, make_folds, open_dataset
+from duchenne_jobs.config import BASELINE_NAMES
+from duchenne_jobs.data import (
+    FoldPlan,
+    LeakError,
+    SubjectLabels,
+    check_rows,
+    load_protocol,
+    make_folds,
+    make_holdout,
+    open_dataset,
+)
 from duchenne_jobs.data.schema import matrix
 from duchenne_jobs.models.inputs import DataDescription, Inputs
+from duchenne_jobs.training.faces import FaceRows, FaceStore
 from duchenne_jobs.training.job import FoldJob, FoldsRequest, JobFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from duchenne_jobs.data import Dataset
+    from duchenne_jobs.data import Dataset, Manifest
+    from duchenne_jobs.data.manifest import Crop
 
 
 ROWS_NAMED = 8  # in a message
+FACE_MAPS = ("landmarks", "parsing")  # columns that guidance looks at
+
+MakeStore = Callable[["Dataset", tuple[str, ...], "tuple[int, int] | None"], FaceStore]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a dataset, in memory.
+    """Rows of a dataset: labels and names in memory, and features too; faces are read when a batch asks for them.
 
     Attributes:
         inputs: what a network sees of them.
@@ -36,7 +52,7 @@ class Rows:
         subjects, sequences, frames: (N,) where each row comes from.
     """
 
-    inputs: Inputs
+    inputs: Inputs | FaceRows
     labels: Tensor
     subjects: np.ndarray
     sequences: np.ndarray
@@ -44,6 +60,26 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def batch(self, indices: Tensor) -> Inputs:
+        """What a network sees of the rows `indices` (B,), on the CPU; images are uint8.
+
+        Raises:
+            duchenne_jobs.data.DatasetError: one has no face, or can't be decoded.
+        """
+        return self.inputs[indices]
+
+    @property
+    def features(self) -> Tensor | None:
+        """(N, F), or None where the rows are faces."""
+        return self.inputs.features if isinstance(self.inputs, Inputs) else None
+
+    @property
+    def has_face(self) -> Tensor:
+        """(N,) bool: whether a network can see the row; a row of features always is one."""
+        if isinstance(self.inputs, Inputs):
+            return torch.ones(len(self), dtype=torch.bool)
+        return torch.from_numpy(self.inputs.store.has_face[self.inputs.rows])
 
     def names(self, indices: Tensor) -> list[str]:
         """`subject/sequence/frame` of each row of `indices`; the subject alone in a table of independent rows."""
@@ -59,14 +95,18 @@ class Rows:
 
     def not_finite(self) -> Tensor:
         """Indices of the rows that have a feature which is NaN or infinite."""
-        if self.inputs.features is None:
+        if self.features is None:
             return torch.empty(0, dtype=torch.int64)
-        return torch.nonzero(~torch.isfinite(self.inputs.features).all(dim=1)).flatten()
+        return torch.nonzero(~torch.isfinite(self.features).all(dim=1)).flatten()
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training rows and held-out rows of one fold job; `data` describes what a network is built for.
+    """Training rows and held-out rows of one fold job.
+
+    Attributes:
+        data: what a network is built for.
+        crop: how the dataset's faces were cut out; None where they were not.
 
     Raises:
         duchenne_jobs.data.LeakError: a subject has rows on both sides, whatever the folds say.
@@ -75,6 +115,7 @@ class Split:
     train: Rows
     held_out: Rows
     data: DataDescription
+    crop: Crop | None = None
 
     def __post_init__(self) -> None:
         shared = set(self.train.subjects) & set(self.held_out.subjects)
@@ -85,11 +126,16 @@ class Split:
             )
 
 
-def load_split(job: FoldJob, dataset: Dataset | None = None) -> Split:
+def load_split(job: FoldJob, dataset: Dataset | None = None, faces: MakeStore = FaceStore) -> Split:
     """Read both sides of a fold job and check that the subjects streamed are disjoint.
 
+    Args:
+        job: its folds, its encoder.
+        dataset: the job's dataset, where it is open already.
+        faces: makes or finds the store of a dataset's faces, from (dataset, columns, size).
+
     Raises:
-        JobFailed: the dataset has changed since the sweep began, or has no `features` column.
+        JobFailed: the dataset has changed since the sweep began, or has not the columns that the job's model needs.
         duchenne_jobs.data.DatasetError: it can't be read.
         duchenne_jobs.data.LeakError: a subject stands on both sides.
     """
@@ -99,32 +145,87 @@ def load_split(job: FoldJob, dataset: Dataset | None = None) -> Split:
             f"data.uri: the dataset must not change during a sweep, but {job.dataset_uri} now has digest {data.digest} "
             f"and had {job.dataset_digest}; start a new sweep"
         )
-    train_subjects, held_out_subjects = _subjects_of(job, plan_folds(data.subjects, job.folds))
-    train = _read(data, train_subjects)
-    held_out = _read(data, held_out_subjects)
+    needed = faces_needed(job)
+    columns = _input_columns(job, needed, data.manifest)
+    store = None if needed is None else faces(data, columns, needed.size)
+    train_subjects, held_out_subjects = _subjects_of(job, folds_of(data, job.folds))
+    train = _read(data, train_subjects, store)
+    held_out = _read(data, held_out_subjects, store)
     check_rows(train_subjects, train.subjects, f"training rows of {job.key}")
     check_rows(held_out_subjects, held_out.subjects, f"held-out rows of {job.key}")
-    return Split(train, held_out, describe(data))
+    return Split(train, held_out, describe(data, store), data.manifest.crop)
 
 
-def describe(data: Dataset) -> DataDescription:
-    """What the manifest says that a network is built from."""
+@dataclass(frozen=True)
+class FacesNeeded:
+    """What a network sees of a face beside the image, and at which (H, W); None takes the stored size."""
+
+    maps: tuple[str, ...]
+    size: tuple[int, int] | None
+
+
+def faces_needed(job: FoldJob) -> FacesNeeded | None:
+    """The faces that the job's method sees; None for one that looks at features."""
+    if job.key.method in BASELINE_NAMES or job.config.model.encoder.name == "features":
+        return None
+    side = job.config.model.encoder.image_size
+    guided_by = {term.column for term in job.config.model.guidance}
+    return FacesNeeded(tuple(sorted(guided_by)), None if side is None else (side, side))
+
+
+def _input_columns(job: FoldJob, needed: FacesNeeded | None, manifest: Manifest) -> tuple[str, ...]:
+    """The columns that the job's method looks at.
+
+    Raises:
+        JobFailed: the dataset lacks one.
+    """
+    columns = ("features",) if needed is None else ("image", *needed.maps)
+    for column in columns:
+        if column not in manifest.columns:
+            what = "model.guidance" if column in FACE_MAPS else f"encoder {job.config.model.encoder.name}"
+            if job.key.method in BASELINE_NAMES:
+                what = job.key.method
+            raise JobFailed(
+                f"data.uri: {what} needs a dataset with a column {column!r}, but {job.dataset_uri} has "
+                f"{', '.join(manifest.columns)}; choose another dataset or encoder"
+            )
+    return columns
+
+
+def describe(data: Dataset, faces: FaceStore | None = None) -> DataDescription:
+    """What a network is built from: what the manifest says, of faces as far as the network sees them."""
     manifest = data.manifest
+    scheme, classes = manifest.landmark_scheme, manifest.parsing_classes
     return DataDescription(
         tasks=data.tasks,
         features=len(manifest.feature_names) if manifest.feature_names else None,
+        image_size=faces.size if faces else None,
+        landmark_points=scheme.points if faces and scheme and "landmarks" in faces.columns else None,
+        parsing_classes=classes if faces and classes and "parsing" in faces.columns else (),
     )
 
 
-def plan_folds(subjects: tuple[str, ...], request: FoldsRequest) -> FoldPlan:
-    """The outer folds of a sweep: its protocol's parts, or a shuffled k-fold over the sorted subjects.
+def folds_of(data: Dataset, request: FoldsRequest) -> FoldPlan:
+    """The outer folds of a sweep over a dataset, whose labels are read where `request` balances by them.
 
     Raises:
         duchenne_jobs.data.FoldError: the subjects can't be split so.
     """
+    labels = SubjectLabels.of(data) if request.method == "balanced" else None
+    return plan_folds(data.subjects, request, labels)
+
+
+def plan_folds(subjects: tuple[str, ...], request: FoldsRequest, labels: SubjectLabels | None = None) -> FoldPlan:
+    """A holdout, its protocol's parts, or a k-fold over the sorted subjects, balanced where `labels` are given.
+
+    Raises:
+        duchenne_jobs.data.FoldError: the subjects can't be split so.
+    """
+    if request.method == "holdout":
+        return make_holdout(subjects, request.validation, request.test, request.seed)
     if request.protocol is not None:
-        return load_protocol(request.protocol).plan(subjects, request.seed)
-    return make_folds(subjects, request.count, request.seed)
+        return load_protocol(request.protocol).plan(subjects, request.seed, labels)
+    return make_folds(subjects, request.count, request.seed, labels)
 
 
 def _subjects_of(job: FoldJob, plan: FoldPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -136,22 +237,27 @@ def _subjects_of(job: FoldJob, plan: FoldPlan) -> tuple[tuple[str, ...], tuple[s
     return inner.train, inner.validation
 
 
-def _read(data: Dataset, subjects: tuple[str, ...]) -> Rows:
-    wanted = ("subject", "sequence", "frame", "features", "labels")
-    if "features" not in data.manifest.columns:
-        raise JobFailed(
-            f"data.uri: the `features` encoder needs a dataset with a features column, but {data.uri} has "
-            f"{', '.join(data.manifest.columns)}; choose another dataset"
-        )
+def _read(data: Dataset, subjects: tuple[str, ...], store: FaceStore | None) -> Rows:
+    wanted = ("subject", "sequence", "frame", "labels") + (("features",) if store is None else ())
     table = data.rows(columns=[column for column in wanted if column in data.manifest.columns], subjects=subjects)
     names = table["subject"].to_numpy(zero_copy_only=False)
+    if store is None:
+        inputs: Inputs | FaceRows = Inputs(features=torch.from_numpy(matrix(table, "features").astype(np.float32)))
+    else:
+        inputs = FaceRows(store, _row_numbers(data, subjects))
     return Rows(
-        inputs=Inputs(features=torch.from_numpy(matrix(table, "features").astype(np.float32, copy=True))),
+        inputs=inputs,
         labels=torch.from_numpy(matrix(table, "labels").astype(np.int8, copy=True)),
         subjects=names,
         sequences=_column_or(table, "sequence", np.full(len(names), "", dtype=object)),
         frames=_column_or(table, "frame", np.zeros(len(names), dtype=np.int64)),
     )
+
+
+def _row_numbers(data: Dataset, subjects: tuple[str, ...]) -> np.ndarray:
+    """Which rows of the dataset, in stored order, are of these subjects."""
+    every = data.rows(columns=["subject"])["subject"].to_numpy(zero_copy_only=False)
+    return np.flatnonzero(np.isin(every.astype(str), subjects))
 
 
 def _column_or(table: pa.Table, column: str, otherwise: np.ndarray) -> np.ndarray:

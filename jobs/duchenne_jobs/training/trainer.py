@@ -3,6 +3,8 @@
 All randomness of an epoch follows from (seed, epoch): a run that stops after an epoch and goes on elsewhere takes the
 same steps as one that never stopped.
 
+Frames without a face are not trained on. They are predicted as each task's training frequency, and so they count.
+
 Shapes: N rows, B batch, T tasks.
 """
 
@@ -10,6 +12,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,11 +21,15 @@ from torch import Tensor, nn
 
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.losses import Smoother, TaskLoss, inverse_frequency_weights
-from duchenne_jobs.models import DataDescription, MultiTaskNetwork, TrainingStatistics, build_network
+from duchenne_jobs.models import DataDescription, Inputs, MultiTaskNetwork, TrainingStatistics, build_network
+from duchenne_jobs.models.rates import parameter_groups
+from duchenne_jobs.training.augmentation import Augmentation
+from duchenne_jobs.training.batches import Batches
 from duchenne_jobs.training.job import JobFailed
 from duchenne_jobs.training.split import Rows
 
-PREDICTION_BATCH = 1024
+PREDICTION_BATCH = 1024  # rows of features
+FACE_PREDICTION_BATCH = 64
 
 
 def derive_seed(*parts: object) -> int:
@@ -37,8 +45,11 @@ class Trainer:
         config: model, loss and optimisation.
         rows: the training rows.
         data: what the network is built for.
-        seed: seed of initial weights, row order, dropout and sampling.
+        seed: seed of initial weights, row order, augmentation, dropout and sampling.
         device: where to train.
+
+    Raises:
+        JobFailed: no training row has a face, or these landmarks can't be mirrored.
     """
 
     def __init__(self, config: RunConfig, rows: Rows, data: DataDescription, seed: int, device: torch.device) -> None:
@@ -46,18 +57,37 @@ class Trainer:
         self.seed = seed
         self.device = device
         self.epoch = 0
+        self.data = data
         self._rows = rows
-        self._inputs = rows.inputs.to(device)
+        self._trained = torch.nonzero(rows.has_face).flatten()
+        if not len(self._trained):
+            raise JobFailed(f"no face was found in any of the {len(rows)} training rows; look at the dataset's images")
+        self._batches = Batches(rows, device)
+        self._augment = self._augmentation()
         self._mask = (rows.labels >= 0).to(device)
         self._labels = rows.labels.clamp(min=0).to(device=device, dtype=torch.float32)
-        statistics = TrainingStatistics.of(rows.inputs.features, rows.labels)
+        trained_labels = rows.labels[self._trained]
+        statistics = TrainingStatistics.of(rows.features, trained_labels)
+        self._frequency = statistics.frequency
         torch.manual_seed(derive_seed(seed, "weights"))
-        self.network = build_network(config.model, data, statistics).to(device)
-        self._smoother = Smoother.from_config(config.loss.smoothing, statistics.frequency)
+        try:
+            self.network = build_network(config.model, data, statistics).to(device)
+        except ValueError as error:  # what the model asks for does not fit the data
+            raise JobFailed(str(error)) from error
+        self._smoother = Smoother.from_config(config.loss.smoothing, statistics.frequency, trained_labels)
         self._targets = self._smoother(self._labels.cpu()).to(device)
+        self._kept: Tensor | None = None
         self._loss = self._task_loss(statistics)
         self._optimizer, self._order_optimizer = self._build_optimizers()
         self._schedule = torch.optim.lr_scheduler.ExponentialLR(self._optimizer, gamma=config.training.decay)
+
+    def _augmentation(self) -> Augmentation | None:
+        if self._rows.features is not None:
+            return None
+        try:
+            return Augmentation(self.config.training.augmentation, self.data)
+        except ValueError as error:
+            raise JobFailed(str(error)) from error
 
     def _task_loss(self, statistics: TrainingStatistics) -> TaskLoss:
         weights = None
@@ -67,11 +97,9 @@ class Trainer:
 
     def _build_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
         orders = self.network.order_parameters()
-        held = {id(parameter) for parameter in orders}
-        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in held]
         training = self.config.training
         kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
-        main = kind(rest, lr=training.learning_rate, weight_decay=training.weight_decay)
+        main = kind(parameter_groups(self.network, training), weight_decay=training.weight_decay)
         if not orders:
             return main, None
         return main, torch.optim.Adam(orders, lr=self.config.model.orders.learning_rate)
@@ -87,22 +115,45 @@ class Trainer:
         """
         epoch = self.epoch + 1
         torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
-        order = torch.randperm(len(self._rows)).to(self.device)
+        steps = torch.split(self._trained[torch.randperm(len(self._trained))], self.config.training.batch_size)
+        self._kept = self._draw_kept(epoch)
         self.network.train()
         total = torch.zeros((), device=self.device)
-        for indices in torch.split(order, self.config.training.batch_size):
-            tick()
-            losses = self._step(indices)
-            if not bool(torch.isfinite(losses).all()):
-                raise JobFailed(self._describe_nan(epoch, indices, losses))
-            total += losses.sum()
+        with closing(self._batches(steps)) as batches:
+            for step, indices in enumerate(steps):
+                tick()
+                inputs = next(batches)
+                if self._augment is not None:
+                    inputs = self._augment(inputs, derive_seed(self.seed, "augment", epoch, step))
+                losses = self._step(indices.to(self.device), inputs)
+                if not bool(torch.isfinite(losses).all()):
+                    raise JobFailed(self._describe_nan(epoch, indices, losses.cpu()))
+                total += losses.sum()
         self._schedule.step()
+        self._end_epoch(epoch)
         self.epoch = epoch
-        return float(total / len(self._rows))
+        return float(total / len(self._trained))
 
-    def _step(self, indices: Tensor) -> Tensor:
+    def _draw_kept(self, epoch: int) -> Tensor | None:
+        """Which terms of the loss count in this epoch, (N, T); None for all."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "ignored labels", epoch))
+        kept = self._smoother.kept(self._rows.labels, generator)
+        return None if kept is None else kept.to(self.device)
+
+    def _end_epoch(self, epoch: int) -> None:
+        """Let the network change its orders; what its order optimiser knows of the changed ones is forgotten."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "orders", epoch))
+        anew = self.network.end_epoch(epoch, generator)
+        if anew is None or self._order_optimizer is None:
+            return
+        for moments in self._order_optimizer.state.values():
+            for name in ("exp_avg", "exp_avg_sq"):
+                moments[name][anew] = 0
+
+    def _step(self, indices: Tensor, inputs: Inputs) -> Tensor:
+        loss = self._loss if self._kept is None else self._loss.keeping(self._kept[indices])
         losses = self.network.example_losses(
-            self._inputs[indices], self._labels[indices], self._targets[indices], self._mask[indices], self._loss
+            inputs, self._labels[indices], self._targets[indices], self._mask[indices], loss
         )
         mean = losses.mean()
         if not bool(torch.isfinite(mean)):
@@ -134,13 +185,20 @@ class Trainer:
         self.network.eval()
         generator = torch.Generator(device=self.device)
         generator.manual_seed(derive_seed(self.seed, "predict", self.epoch))
-        batches = (rows.inputs[i : i + PREDICTION_BATCH].to(self.device) for i in range(0, len(rows), PREDICTION_BATCH))
-        return torch.cat([self.network.predict(batch, generator).cpu() for batch in batches])
+        probabilities = self._frequency.expand(len(rows), -1).clone()
+        size = PREDICTION_BATCH if rows.features is not None else FACE_PREDICTION_BATCH
+        steps = torch.split(torch.nonzero(rows.has_face).flatten(), size)
+        with closing(Batches(rows, self.device)(steps)) as batches:
+            for indices, inputs in zip(steps, batches, strict=True):
+                probabilities[indices] = self.network.predict(inputs, generator).cpu()
+        return probabilities
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on after the epochs done so far."""
+        """All that `restore` needs to go on after the epochs done so far, and what the network was built from."""
         return {
             "epoch": self.epoch,
+            "config": self.config.model_dump_json(),
+            "data": asdict(self.data),
             "network": self.network.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "order_optimizer": self._order_optimizer.state_dict() if self._order_optimizer else None,
@@ -157,7 +215,7 @@ class Trainer:
         self.epoch = int(state["epoch"])
 
 
-def soft_order_of(network: MultiTaskNetwork) -> list[list[float]] | None:
-    """The network's soft order matrix as plain lists, for the records."""
-    matrix = network.soft_order()
-    return None if matrix is None else [[round(float(p), 6) for p in row] for row in matrix.detach().cpu()]
+def order_record(network: MultiTaskNetwork) -> dict[str, Any] | None:
+    """The network's soft order and best order as plain values, for the records; None for a network without orders."""
+    summary = network.order_summary()
+    return None if summary is None else summary.record()

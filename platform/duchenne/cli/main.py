@@ -7,7 +7,7 @@ import traceback
 
 import typer
 
-from duchenne.cli import data, files, look, run
+from duchenne.cli import data, files, look, predict, run
 from duchenne.cli.mistakes import explain
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 files.register(app)
 run.register(app)
 look.register(app)
+predict.register(app)
 app.add_typer(data.app, name="data")
 
 

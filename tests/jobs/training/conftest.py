@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from duchenne_jobs.config import RunConfig
-from duchenne_jobs.data import Dataset, DatasetWriter, materialise, open_dataset
+from duchenne_jobs.data import Dataset, DatasetWriter, Description, LandmarkScheme, materialise, open_dataset
 from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey, JobStopped
 from duchenne_jobs.training.split import Rows
@@ -150,5 +152,68 @@ def trainer(rows: Rows) -> Callable[..., Trainer]:
 
     def make(name: str = "monet", seed: int = 0, data: Rows | None = None, **sections: Any) -> Trainer:
         return Trainer(run_config(name, **sections), data or rows, DESCRIPTION, seed, torch.device("cpu"))
+
+    return make
+
+
+FACE_TASKS = ("AU1", "AU12")
+FACE_CLASSES = ("background", "skin", "l_eye", "r_eye")
+
+
+def face_row(subject: int, frame: int, size: tuple[int, int], random: np.random.Generator) -> dict[str, Any]:
+    """A grey square whose upper half is bright where AU1 is on and whose lower half is red where AU12 is."""
+    height, width = size
+    labels = random.integers(0, 2, 2)
+    image = np.full((height, width, 3), 90, np.uint8) + random.integers(0, 40, (height, width, 3), np.uint8)
+    image[: height // 2] += np.uint8(80 * labels[0])
+    image[height // 2 :, :, 0] += np.uint8(80 * labels[1])
+    parsing = np.ones((height, width), np.uint8)
+    parsing[4:8, 4:8], parsing[4:8, width - 8 : width - 4] = 2, 3
+    points = np.array([[6, 6], [width - 6, 6], [width / 2, 12], [8, 20], [width - 8, 20]], np.float32)
+    return {
+        "subject": f"S{subject:02d}",
+        "sequence": "T1",
+        "frame": frame,
+        "image": png(image),
+        "landmarks": points.ravel(),
+        "parsing": png(parsing),
+        "labels": labels,
+    }
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3) uint8 as the bytes of a PNG."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def write_faces(tmp_path: Path) -> Callable[..., Dataset]:
+    """`write_faces(name, change, subjects=..., frames=..., size=...)`: a small set of faces; `change(index, row)`."""
+
+    def make(
+        name: str = "faces",
+        change: Callable[[int, dict[str, Any]], object] = lambda index, row: None,
+        subjects: int = 6,
+        frames: int = 5,
+        size: tuple[int, int] = (32, 40),
+    ) -> Dataset:
+        random = np.random.default_rng(0)
+        rows = [face_row(subject, frame, size, random) for subject in range(subjects) for frame in range(frames)]
+        for index, row in enumerate(rows):
+            change(index, row)
+        description = Description(
+            name="faces",
+            tasks=FACE_TASKS,
+            columns=("subject", "sequence", "frame", "image", "landmarks", "parsing", "labels"),
+            parsing_classes=FACE_CLASSES,
+            landmark_scheme=LandmarkScheme(name="five-points", points=5),
+            licence="drawn by a test",
+            consent="no people",
+        )
+        with DatasetWriter(tmp_path / name, description, shard_bytes=20_000) as writer:
+            writer.write_rows(rows)
+        return open_dataset(tmp_path / name)
 
     return make

@@ -16,7 +16,14 @@ import torch
 from duchenne_jobs.data import Dataset
 from duchenne_jobs.evaluation import METRICS, read_predictions
 from duchenne_jobs.evaluation.predictions import file_digest
-from duchenne_jobs.training import FoldJob, FoldsRequest, JobFailed, JobStopped, SegmentResult
+from duchenne_jobs.training import (
+    FoldJob,
+    FoldsRequest,
+    JobFailed,
+    JobStopped,
+    SegmentResult,
+    inner_predictions_path,
+)
 from duchenne_jobs.training.checkpoint import load_checkpoint
 from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path, soft_orders_path
 from duchenne_jobs.training.split import plan_folds
@@ -50,6 +57,21 @@ def test_search_scores_every_epoch_on_the_inner_validation_rows(job: MakeJob, sc
     assert context.ticks == 3 * INNER_STEPS_PER_EPOCH
     assert epoch_on_disk(job()) == 3
     assert not Path(job().folder, "predictions").exists()
+
+
+def test_the_last_epoch_of_a_search_leaves_its_validation_predictions(
+    job: MakeJob, scheduler: Any, toy: Dataset
+) -> None:
+    subject, context, runner = job(), scheduler(), FoldJobRunner()
+    path = inner_predictions_path(Path(subject.folder), subject.key)
+    runner.run(subject, 3, context)
+    assert not path.exists()
+    runner.run(subject, 4, context)
+    rows = read_predictions(path)
+    inner = plan_folds(toy.subjects, subject.folds).inner_folds(subject.key.fold, subject.folds.inner)
+    assert subject.key.inner is not None
+    assert set(rows.subjects) == set(inner[subject.key.inner].validation)
+    assert rows.metrics() == {name: context.reports[4][name] for name in METRICS}
 
 
 @pytest.mark.parametrize("name", ["vmnc", "monet"])

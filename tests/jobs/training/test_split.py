@@ -14,7 +14,7 @@ import torch
 from duchenne_jobs.data import Dataset, DatasetWriter, Description, FoldError, LeakError, open_dataset
 from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobFailed
-from duchenne_jobs.training.split import Rows, Split, load_split, plan_folds
+from duchenne_jobs.training.split import Rows, Split, folds_of, load_split, plan_folds
 
 MakeJob = Callable[..., FoldJob]
 
@@ -33,6 +33,14 @@ def test_evaluation_holds_out_the_test_fold_and_search_a_part_of_the_rest(toy: D
         assert subjects(inner.train) | subjects(inner.held_out) == subjects(sealed.train)
         assert not subjects(inner.train) & subjects(inner.held_out)
         assert len(inner.train) + len(inner.held_out) == len(sealed.train) == 40
+
+
+def test_balanced_folds_are_those_of_the_labels(toy: Dataset, job: MakeJob) -> None:
+    request = FoldsRequest(3, 2, 0, method="balanced")
+    plan = folds_of(toy, request)
+    assert plan.parts != plan_folds(toy.subjects, FoldsRequest(3, 2, 0)).parts
+    split = load_split(replace(job(phase="evaluation"), folds=request))
+    assert subjects(split.held_out) == set(plan.folds[0].test)
 
 
 def test_rows_are_those_of_the_dataset(toy: Dataset, job: MakeJob) -> None:
@@ -88,7 +96,9 @@ def test_a_dataset_without_features_is_refused(job: MakeJob, tmp_path: Path) -> 
     ]
     with DatasetWriter(tmp_path / "faces", description) as writer:
         writer.write_rows(rows)
-    with pytest.raises(JobFailed, match=r"needs a dataset with a features column, but .* has subject, sequence, frame"):
+    with pytest.raises(
+        JobFailed, match=r"needs a dataset with a column 'features', but .* has subject, sequence, frame"
+    ):
         load_split(job(dataset=open_dataset(tmp_path / "faces")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,43 @@ from duchenne_jobs.models import Inputs
 from duchenne_jobs.training import JobFailed, JobStopped
 from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
 from duchenne_jobs.training.split import Rows
-from duchenne_jobs.training.trainer import Trainer, derive_seed, soft_order_of
+from duchenne_jobs.training.trainer import Trainer, derive_seed, order_record
 
 Make = Callable[..., Trainer]
 MODELS = ("vmnc", "vmns", "mrnn", "monet")
 EVERYTHING = {"loss": {"smoothing": {"name": "rhls"}, "task_weights": "inverse_frequency", "dice": 0.5}}
+EVOLUTION: dict[str, Any] = {
+    "model": {
+        "orders": {
+            "count": 4,
+            "evolution": {"neighbours": "any", "every": 1, "first_epoch": 1, "last_epoch": 4, "parents": 2},
+        }
+    }
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in MODELS},
     "monet, per example, all losses": {
         "name": "monet",
         "model": {"orders": {"count": 6, "active": 2, "dropout_per": "example", "warmup_epochs": 1}},
         **EVERYTHING,
+    },
+    "monet, order evolution": {"name": "monet", **EVOLUTION},
+    "monet, hard selection": {
+        "name": "monet",
+        "model": {"orders": {"count": 6, "selection": "hard", "warmup_epochs": 2}},
+    },
+    "monet, hard selection, chosen before the restore": {
+        "name": "monet",
+        "model": {"orders": {"count": 6, "selection": "hard", "warmup_epochs": 1, "active": 4}},
+    },
+    "monet, uniform": {"name": "monet", "model": {"orders": {"count": 6, "selection": "uniform"}}},
+    "xmonet, order dropout, exact": {
+        "name": "monet",
+        "model": {"inference": "exact", "orders": {"count": 6, "selection": "xmonet", "active": 3, "warmup_epochs": 1}},
+    },
+    "xmonet, groups, trajectories of each row": {
+        "name": "monet",
+        "model": {"orders": {"source": "all", "selection": "xmonet", "groups": [["a", "c"], ["b"]]}},
     },
     "vmnc, adam, clipped, all losses": {
         "name": "vmnc",
@@ -97,7 +124,9 @@ def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(trainer: Make, 
     subject = trainer("vmnc")
     seen: list[list[int]] = []
     step = subject._step
-    monkeypatch.setattr(subject, "_step", lambda indices: (seen.append(indices.tolist()), step(indices))[1])
+    monkeypatch.setattr(
+        subject, "_step", lambda indices, inputs: (seen.append(indices.tolist()), step(indices, inputs))[1]
+    )
     run(subject, 2)
     assert [len(batch) for batch in seen] == [16, 16, 8] * 2
     epochs = [[row for batch in batches for row in batch] for batches in (seen[:3], seen[3:])]
@@ -112,7 +141,7 @@ def test_a_step_follows_the_gradient_of_the_mean_loss_of_its_rows(trainer: Make,
     losses = twin.network.example_losses(rows.inputs, labels, labels, mask, TaskLoss(None, 0.0))
     mean = losses.mean()
     expected = torch.autograd.grad(mean, list(twin.network.parameters()))
-    assert subject._step(torch.arange(40)).mean().item() == pytest.approx(mean.item())
+    assert subject._step(torch.arange(40), rows.inputs).mean().item() == pytest.approx(mean.item())
     for parameter, gradient in zip(subject.network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 
@@ -224,11 +253,30 @@ def test_states_hold_nothing_but_tensors_numbers_and_containers(trainer: Make) -
         assert same(torch.load(buffer, weights_only=True), subject.state())
 
 
-def test_soft_orders_are_plain_lists(trainer: Make) -> None:
-    matrix = soft_order_of(trainer("monet").network)
-    assert matrix is not None
-    assert [round(sum(row), 4) for row in matrix] == [1.0] * 3
-    assert soft_order_of(trainer("mrnn").network) is None
+def test_what_is_recorded_of_the_orders_is_plain_json(trainer: Make) -> None:
+    record = order_record(trainer("monet").network)
+    assert record is not None
+    assert json.loads(json.dumps(record)) == record
+    assert [round(sum(row), 4) for row in record["soft_order"]] == [1.0] * 3
+    assert sorted(record["best_order"]) == [0, 1, 2]
+    assert order_record(trainer("mrnn").network) is None
+
+
+def test_evolution_forgets_what_the_optimiser_knew_of_the_orders_that_left(trainer: Make) -> None:
+    subject = trainer("monet", **EVOLUTION)
+    before = subject.network.order_parameters()[0]
+    orders = subject.network.state_dict()["selector.orders"].clone()
+    run(subject, 1)
+    left = (subject.network.state_dict()["selector.orders"] != orders).any(dim=1)
+    (moments,) = subject.state()["order_optimizer"]["state"].values()
+    assert 0 < int(left.sum()) < len(before)
+    assert bool((moments["exp_avg_sq"][left] == 0).all())
+    assert bool((moments["exp_avg_sq"][~left] > 0).all())
+
+
+def test_an_order_set_that_does_not_fit_the_tasks_fails_the_job(trainer: Make) -> None:
+    with pytest.raises(JobFailed, match=r"model\.orders\.active: active <= M must hold, and the set has 6 orders"):
+        trainer("monet", model={"orders": {"count": 24, "active": 7}})
 
 
 def test_derived_seeds_are_pinned() -> None:
