@@ -10,6 +10,7 @@ OUT_OF_BUDGET = 3
 
 def explain(error: Exception) -> tuple[str, int]:
     """(message, exit code) of an exception that reached the command line."""
+    from duchenne.plan.teams import TeamBudgetSpent
     from duchenne.records.errors import LockHeldError, NotFoundError, RecordsConflictError, RecordsError
     from duchenne.spec import SpecError
 
@@ -19,6 +20,8 @@ def explain(error: Exception) -> tuple[str, int]:
         return f"error: {error}", WRONG_INPUT
     if isinstance(error, LockHeldError | RecordsError):
         return f"error: {error}", FAILED
+    if isinstance(error, TeamBudgetSpent):
+        return f"error: {error}", OUT_OF_BUDGET
     if isinstance(error, _data_errors()):
         return f"error: {error}", WRONG_INPUT
     if isinstance(error, OSError):
@@ -29,7 +32,9 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def _data_errors() -> tuple[type[Exception], ...]:
+    from duchenne.clusters.errors import ClusterError
     from duchenne.clusters.local import TooSmall
+    from duchenne.plan.least import BudgetRefused
     from duchenne_jobs.data import DatasetError, FoldError, LeakError
 
-    return (DatasetError, FoldError, LeakError, TooSmall)
+    return (BudgetRefused, ClusterError, DatasetError, FoldError, LeakError, TooSmall)

@@ -1,1 +1,6 @@
-"""Where a sweep runs. `local` is embedded Ray on this machine."""
+"""Where a sweep runs, and how it gets there.
+
+Belongs here: the clusters file, sizing, the objects of a cluster, embedded Ray. Does not belong here: what runs there
+(pool), what it may cost (budget), what is printed (cli). Importing this package loads neither torch, Ray nor the
+Kubernetes client.
+"""

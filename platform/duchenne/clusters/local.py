@@ -1,4 +1,7 @@
-"""Embedded Ray on this machine: started with the driver, gone with it, silent on the terminal."""
+"""Embedded Ray on this machine: started with the driver, gone with it, silent on the terminal.
+
+A driver that runs as a Ray job (`RAY_ADDRESS` is set) joins that cluster instead, and leaves it running.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,11 @@ from dataclasses import dataclass
 
 DRIVER_CPUS = 1.0  # for trials, which only wait
 OBJECT_STORE_BYTES = 256 * 1024 * 1024  # results are small; datasets are memory-mapped, not shared
+
+# What a cluster offers to the pool, from whoever made it: its workers may not have started yet.
+CPUS_VARIABLE = "DUCHENNE_CLUSTER_CPUS"
+GPUS_VARIABLE = "DUCHENNE_CLUSTER_GPUS"
+ADDRESS_VARIABLE = "RAY_ADDRESS"
 
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -31,14 +39,16 @@ class TooSmall(ValueError):  # noqa: N818 - reads as the fact it states
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine offers to a pool."""
+    """What this machine, or the cluster that this driver runs on, offers to a pool."""
 
     cpus: float
     gpus: float
 
     @classmethod
     def here(cls) -> Machine:
-        """CPUs that this process may use, and visible CUDA devices."""
+        """CPUs that this process may use, and visible CUDA devices; on a cluster, what its maker says."""
+        if CPUS_VARIABLE in os.environ:
+            return cls(cpus=float(os.environ[CPUS_VARIABLE]), gpus=float(os.environ.get(GPUS_VARIABLE, "0")))
         import torch
 
         return cls(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
@@ -60,12 +70,19 @@ class Machine:
 
 @contextmanager
 def embedded_ray(machine: Machine, cpus_needed: float) -> Iterator[None]:
-    """Ray for the time of the block. One that is running in this process already is used and left running."""
+    """Ray for the time of the block. One that this process runs, or is a job of, is used and left running."""
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
 
     if ray.is_initialized():
         yield
+        return
+    if ADDRESS_VARIABLE in os.environ:
+        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        try:
+            yield
+        finally:
+            ray.shutdown()
         return
     ray.init(
         num_cpus=int(max(machine.cpus, cpus_needed) + DRIVER_CPUS),

@@ -14,6 +14,7 @@ What holds for every store, whichever database is behind it:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ from duchenne.records.trials import TrialRecords
 from duchenne.records.withdrawals import WithdrawalRecords
 
 SQLITE_NAME = "records.sqlite"
+URL_VARIABLE = "DUCHENNE_RECORDS_URL"
 
 
 class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryRecords, WithdrawalRecords):
@@ -87,5 +89,5 @@ def open_store(
 
 
 def open_home(home: str | Path, *, busy_timeout: float = 10.0) -> RecordStore:
-    """Open `HOME/records.sqlite`, made on the first use."""
-    return open_store(Path(home) / SQLITE_NAME, busy_timeout=busy_timeout)
+    """Open the records of a home: `DUCHENNE_RECORDS_URL` where it is set, else `HOME/records.sqlite`."""
+    return open_store(os.environ.get(URL_VARIABLE) or Path(home) / SQLITE_NAME, busy_timeout=busy_timeout)

@@ -42,8 +42,24 @@ class SweepRecords:
 
     database: Database
 
-    def create_sweep(self, new: NewSweep) -> Sweep:
-        """Record a sweep as `queued`, under a readable id of its own such as `yeast-quickstart-7f3a`."""
+    def create_sweep(self, new: NewSweep, identifier: str | None = None) -> Sweep:
+        """Record a sweep as `queued`, under a readable id of its own such as `yeast-quickstart-7f3a`.
+
+        `identifier` is the id where somebody chose it before: a cluster's objects are named ahead of the records.
+
+        Raises:
+            RecordsConflictError: a sweep of that id is on record.
+        """
+        if identifier is not None:
+            with self.database.write() as session:
+                if session.get(SweepRow, identifier) is not None:
+                    raise RecordsConflictError(
+                        f"a sweep needs an id of its own, but {identifier} is on record; resume it, or choose another"
+                    )
+                row = _sweep_row(identifier, new, self.database.now(session))
+                session.add(row)
+                session.flush()
+                return to_sweep(row)
         slug = re.sub(r"[^a-z0-9]+", "-", new.name.lower()).strip("-")[:48] or "sweep"
         with self.database.write() as session:
             # Four digits read well; where chance repeats them, more of them.
