@@ -44,6 +44,34 @@ def test_marginals_agree_with_the_reference(groups, max_rows: int, make) -> None
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("max_rows", [1000, 65536])
+def test_marginals_of_fourteen_tasks_summed_by_hand(max_rows: int) -> None:
+    """Cells that keep nothing of their state make a Markov chain of each order, whose marginals are a recursion."""
+    tasks, generator = 14, torch.Generator().manual_seed(0)
+    cells = GRUCells(tasks, 3, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in cells.parameters():
+            parameter.copy_(2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+        cells.weight_hh.zero_()
+        cells.bias_hh.zero_()
+        cells.weight_ih[:, 3:6] = 0.0
+        cells.bias_ih[:, 3:6] = -1000.0  # the update gate: nothing of the state before is left
+        after = torch.tanh(cells.bias_ih[:, 6:] + torch.tensor([0.0, 1.0]).view(2, 1, 1) * cells.weight_ih[:, 6:])
+        given = torch.sigmoid((after * cells.weight_out).sum(dim=-1) + cells.bias_out)  # (2, T) by the label fed
+    assert (given[1] - given[0]).abs().max() > 0.5  # the labels fed do matter here
+    orders = torch.stack([torch.arange(tasks), torch.randperm(tasks, generator=generator)])
+    mixture = torch.tensor([[0.3, 0.7], [1.0, 0.0]], dtype=torch.float64)
+    wanted = torch.zeros(2, tasks, dtype=torch.float64)
+    for order, weight in zip(orders.tolist(), mixture.T, strict=True):
+        before = torch.zeros((), dtype=torch.float64)  # the first cell is fed a 0
+        for task in order:
+            before = before * given[1, task] + (1 - before) * given[0, task]
+            wanted[:, task] += weight * before
+    hidden = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    found = order_marginals(hidden, orders, mixture, cells, max_rows=max_rows)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
 def test_marginals_agree_with_samples(make) -> None:  # type: ignore[no-untyped-def]
     """10^5 trajectories, orders drawn from the mixture: within 3 standard errors (of T B = 8 comparisons)."""
     problem = make(batch=2, count=4, tasks=4, hidden=16)

@@ -26,6 +26,13 @@ _OWNERS: dict[str, tuple[EncoderName, ...]] = {
     "weights": _PRETRAINED,
     "weights_sha256": _PRETRAINED,
 }
+# Side of the smallest image that leaves a token, and what each side must be a multiple of: the size of a patch.
+_SIDES: dict[EncoderName, tuple[int, int]] = {
+    "inception_v3": (75, 1),
+    "resnet50": (32, 1),
+    "vit_b16": (16, 16),
+    "inception_resnet_v1": (75, 1),
+}
 
 
 class EncoderConfig(Config):
@@ -76,6 +83,22 @@ class EncoderConfig(Config):
         """Whether it gives a map of tokens that attention can read."""
         return self.name in _FACES
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(smallest side, what each side must be a multiple of) of an encoder of faces, in pixels."""
+        return _SIDES.get(self.name, (self.stride, self.stride))
+
+    @property
+    def sides_rule(self) -> str:
+        """`sides` in words."""
+        least, multiple = self.sides
+        return f"sides of {least} pixels or more" + (f", multiples of {multiple}" if multiple > 1 else "")
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether an encoder of faces takes images of (H, W) pixels."""
+        least, multiple = self.sides
+        return min(size) >= least and not any(side % multiple for side in size)
+
     @model_validator(mode="after")
     def _only_own_parameters(self) -> Self:
         for parameter, names in _OWNERS.items():
@@ -87,4 +110,11 @@ class EncoderConfig(Config):
                 )
         if self.weights_sha256 is not None and self.weights is None:
             raise ValueError("`weights_sha256` needs `weights`, but there are none; add weights or remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_its_images(self) -> Self:
+        side = self.image_size
+        if side is not None and self.has_tokens and not self.takes((side, side)):
+            raise ValueError(f"`image_size`: {self.name} needs {self.sides_rule}, but got {side}; choose another")
         return self

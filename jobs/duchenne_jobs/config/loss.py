@@ -60,7 +60,7 @@ class LossConfig(Config):
     smoothing: SmoothingConfig = Field(default_factory=SmoothingConfig, description="Label smoothing of the targets.")
     task_weights: Literal["none", "inverse_frequency"] = Field(
         "none",
-        description="`inverse_frequency`: the frequency-weighted BCE, w^t proportional to 1 / f^t with mean 1 (eq. 2.39, "
-        "4.4.2).",
+        description="`inverse_frequency`: the frequency-weighted BCE, w^t proportional to 1 / f^t with mean 1 (eq. "
+        "2.39, 4.4.2).",
     )
     dice: NonNegativeFloat = Field(0.0, description="Coefficient of the Dice term (eq. 2.40); 0 leaves it out.")

@@ -39,7 +39,7 @@ class ModelConfig(Config):
     encoder: EncoderConfig = Field(default_factory=EncoderConfig, description="Encoder of the inputs.")
     attention: AttentionConfig = Field(
         default_factory=AttentionConfig,
-        description="Attention layers of mttc, mtts and monet_mtts; other models ignore it.",
+        description="Attention layers of mttc, mtts and monet_mtts; no other model has them.",
     )
     labels: LabelKind = Field(
         "binary",
@@ -56,7 +56,7 @@ class ModelConfig(Config):
         2, description="Dense layers of a prediction head (vmnc, vmns), the output layer included."
     )
     orders: OrdersConfig = Field(
-        default_factory=OrdersConfig, description="Order set of monet; other models ignore it."
+        default_factory=OrdersConfig, description="Order set of monet and monet_mtts; no other model has one."
     )
     trajectories: Annotated[int, Field(ge=1, le=100_000)] = Field(
         20, description="Sampled trajectories a row at inference (mrnn: L of algorithm 1; monet: R x L of algorithm 2)."

@@ -38,8 +38,7 @@ class Int8Weights(nn.Module):
         if self.training and self._post_training:
             return weight
         scale = weight.detach().flatten(1).abs().amax(dim=1).clamp(min=SMALLEST_SCALE) / HIGH
-        zero = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, LOW, HIGH)
+        return on_symmetric_grid(weight, scale)
 
 
 class DynamicInt8Inputs(nn.Module):
@@ -58,8 +57,7 @@ class DynamicInt8Inputs(nn.Module):
         if self.training and self._post_training:
             return x
         scale = x.detach().flatten(1).abs().amax(dim=1).clamp(min=SMALLEST_SCALE) / HIGH
-        zero = torch.zeros_like(scale, dtype=torch.int32)
-        return torch.fake_quantize_per_channel_affine(x, scale, zero, 0, LOW, HIGH)
+        return on_symmetric_grid(x, scale)
 
 
 class LearnedInt8Inputs(nn.Module):
@@ -80,9 +78,28 @@ class LearnedInt8Inputs(nn.Module):
             self.range(x.detach())
         low, high = self.range.min_val.clamp(max=0), self.range.max_val.clamp(min=0)  # zero must be on the grid
         scale = ((high - low) / STEPS).clamp(min=SMALLEST_SCALE)
-        zero = (LOW - low / scale).round().clamp(LOW, HIGH).to(torch.int32)
-        on_grid = torch.fake_quantize_per_tensor_affine(x, scale, zero, LOW, HIGH)
-        return torch.where(torch.isfinite(self.range.min_val), on_grid, x)
+        zero = (LOW - low / scale).round().clamp(LOW, HIGH)
+        return torch.where(torch.isfinite(self.range.min_val), on_affine_grid(x, scale, zero), x)
+
+
+def on_symmetric_grid(x: Tensor, scale: Tensor) -> Tensor:
+    """(B, ...) at the nearest multiples of its row's step `scale` (B,); the gradient passes within the range."""
+    if torch.compiler.is_exporting():
+        return _by_arithmetic(x, scale.view(-1, *(1,) * (x.dim() - 1)), 0.0)
+    zero = torch.zeros_like(scale, dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(x, scale, zero, 0, LOW, HIGH)
+
+
+def on_affine_grid(x: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """(...) at the nearest `(q - zero) scale` of a whole q in LOW..HIGH; the gradient passes within the range."""
+    if torch.compiler.is_exporting():
+        return _by_arithmetic(x, scale, zero)
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero.to(torch.int32), LOW, HIGH)
+
+
+def _by_arithmetic(x: Tensor, scale: Tensor, zero: Tensor | float) -> Tensor:
+    """What torch's fused operators compute, bit by bit, in operators that ONNX has; a graph needs no gradient."""
+    return (((x * (1.0 / scale)).round() + zero).clamp(LOW, HIGH) - zero) * scale
 
 
 def quantise_encoders(network: nn.Module, config: QuantisationConfig) -> None:

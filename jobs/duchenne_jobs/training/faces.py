@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Decoded faces that a process keeps, in bytes: all of 14,000 faces of 224 x 224 with their parsing maps.
 DECODED_BYTES = 3 * 2**30
 MAX_DECODERS = 8
+NO_CLASS = 255
+"""Fills the map of a face that was not parsed: an id that no dataset names counts for no class, and guides nothing."""
 
 
 @cache
@@ -46,7 +48,7 @@ class FaceStore:
 
     Args:
         dataset: a dataset with images.
-        columns: which of `image`, `landmarks`, `parsing` are needed.
+        columns: `image`, and which of `landmarks` and `parsing` are needed.
         size: (H, W) of the faces given out; None takes that of the first stored one.
         decoded_bytes: bound on what is kept decoded.
 
@@ -64,9 +66,8 @@ class FaceStore:
         self.columns = columns
         self._table = dataset.rows(columns=columns)
         self._uri = dataset.uri
-        valid = [self._table[column].is_valid().to_numpy() for column in columns]
-        self.has_face: NDArray[np.bool_] = np.logical_and.reduce(valid)
-        """(N,) whether each row has all the columns asked for; a null image is a frame without a face."""
+        self.has_face: NDArray[np.bool_] = self._table["image"].is_valid().to_numpy()
+        """(N,) whether each row has an image; a null one is a frame without a face."""
         self.size = size or self._first_size()
         self._landmarks = _landmarks(self._table) if "landmarks" in columns else None
         self._parsing = "parsing" in columns
@@ -82,6 +83,8 @@ class FaceStore:
 
     def batch(self, rows: NDArray[np.int64]) -> Inputs:
         """The faces of these rows on the CPU, images uint8; landmarks are in pixels of `size`.
+
+        Null landmarks are NaN, a null parsing map is all NO_CLASS: guidance gives such a face no loss.
 
         Raises:
             DatasetError: a row without a face, or one whose image can't be decoded; it is named.
@@ -133,10 +136,15 @@ class FaceStore:
     def _decode(self, row: int) -> _Face:
         try:
             image, stored = decode_face(self._bytes("image", row), self.size)
-            parsing = decode_parsing(self._bytes("parsing", row), self.size) if self._parsing else None
+            parsing = self._decode_parsing(row) if self._parsing else None
         except ValueError as error:
             raise DatasetError(f"{self._uri}, row {row}: {error}; ingest the dataset again") from error
         return _Face(image, parsing, (self.size[0] / stored[0], self.size[1] / stored[1]))
+
+    def _decode_parsing(self, row: int) -> Tensor:
+        if not self._table["parsing"][row].is_valid:
+            return torch.full(self.size, NO_CLASS, dtype=torch.uint8)
+        return decode_parsing(self._bytes("parsing", row), self.size)
 
     def _bytes(self, column: str, row: int) -> memoryview:
         return memoryview(self._table[column][int(row)].as_buffer()).cast("B")  # Arrow's bytes are signed

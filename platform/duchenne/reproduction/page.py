@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from duchenne import figures
@@ -12,12 +13,34 @@ from duchenne.records import RecordStore
 from duchenne.reproduction.lines import Line, ReproducedTable, board_of, reproduced_tables
 
 PICTURES = "pictures/reproduction"
-FIGURES = {
-    "figure-2-7": ("single_orders", "One order at a time: accuracy against the order's distance to the identity."),
-    "figure-2-8": ("order_distance_evolution", "Distance of the soft order to the identity in the course of training."),
-    "figure-2-9": ("order_counts", "What the number of orders M and order dropout k do."),
-    "figure-2-15": ("order_finding", "How often XMONET finds both orders of the split toy."),
-}
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """A figure of the thesis.
+
+    Attributes:
+        sweeps: names of the sweeps that can show it, the first choice first.
+        drawn_by: the function of `duchenne.figures`.
+    """
+
+    number: str
+    sweeps: tuple[str, ...]
+    drawn_by: str
+    caption: str
+
+
+FIGURES = (
+    Reproduced("2.7", ("figure-2-7",), "single_orders", "One order at a time, against its distance to the identity."),
+    Reproduced(
+        "2.8",
+        ("figure-2-8", "table-2-1"),
+        "order_distance_evolution",
+        "Distance of the soft order to the identity in the course of training.",
+    ),
+    Reproduced("2.9", ("figure-2-9",), "order_counts", "What the number of orders M and order dropout k do."),
+    Reproduced("2.15", ("figure-2-15",), "order_finding", "How often XMONET finds both orders of the split toy."),
+)
 _HEAD = """\
 # Reproduction of the thesis
 
@@ -113,21 +136,25 @@ def _draw(store: RecordStore, home: Path, folder: Path) -> tuple[list[str], list
     from matplotlib import pyplot
 
     sections, missing = [], []
-    newest = {summary.name: summary.id for summary in reversed(store.summaries())}
-    for name, (function, caption) in FIGURES.items():
-        title = f"Figure {name.removeprefix('figure-').replace('-', '.', 1)}"
-        if name not in newest:
-            missing.append(f"{title}: no sweep called {name}")
+    newest = {summary.name: summary.id for summary in reversed(store.summaries()) if summary.state == "succeeded"}
+    for wanted in FIGURES:
+        title = f"Figure {wanted.number}"
+        sweep = next((newest[name] for name in wanted.sweeps if name in newest), None)
+        if sweep is None:
+            missing.append(f"{title}: no finished sweep called {' or '.join(wanted.sweeps)}")
             continue
         try:
-            figure = getattr(figures, function)(read_sweep(store, newest[name], home))
+            figure = getattr(figures, wanted.drawn_by)(read_sweep(store, sweep, home))
         except NoData as nothing:
             missing.append(f"{title}: {nothing}")
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(folder / f"{name}.png", dpi=150)
+        picture = f"figure-{wanted.number.replace('.', '-')}.png"
+        figure.savefig(folder / picture, dpi=150)
         pyplot.close(figure)
-        sections.append(f"## {title}\n\n{caption} Sweep `{newest[name]}`.\n\n![{caption}]({PICTURES}/{name}.png)\n")
+        sections.append(
+            f"## {title}\n\n{wanted.caption} Sweep `{sweep}`.\n\n![{wanted.caption}]({PICTURES}/{picture})\n"
+        )
     return sections, missing
 
 

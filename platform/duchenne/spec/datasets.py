@@ -12,6 +12,7 @@ from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from duchenne.spec.encoders import possible_encoders
 from duchenne.spec.errors import Fault, Path
 from duchenne.spec.guidance import guidance_file_faults
 from duchenne.spec.inputs import DataColumns, input_faults
@@ -67,7 +68,7 @@ def file_faults(sweep: Sweep) -> list[Fault]:
 
 def notes(sweep: Sweep) -> list[str]:
     """What a reader should know of a valid sweep: data that is not there yet, limits that never bind. One line each."""
-    return [*_data_notes(sweep.data), *_budget_notes(sweep), *_engine_notes(sweep)]
+    return [*_data_notes(sweep.data), *_weight_notes(sweep), *_budget_notes(sweep), *_engine_notes(sweep)]
 
 
 def _engine_notes(sweep: Sweep) -> Iterator[str]:
@@ -166,6 +167,12 @@ def _data_notes(data: DataSection) -> Iterator[str]:
         yield f"data.uri: {data.uri} {what}; `duchenne data ingest` makes it, and `run` refuses until then"
     if data.protocol is not None and data.protocol not in PROTOCOL_NAMES and not _is_file(data.protocol):
         yield f"data.protocol: there is no file {data.protocol} yet; `run` refuses until then"
+
+
+def _weight_notes(sweep: Sweep) -> Iterator[str]:
+    for weights in sorted({encoder.weights for encoder in possible_encoders(sweep) if encoder.weights is not None}):
+        if "://" not in weights and not _is_file(weights):
+            yield f"model.encoder.weights: there is no file {weights} yet; `run` refuses until then"
 
 
 def _budget_notes(sweep: Sweep) -> Iterator[str]:

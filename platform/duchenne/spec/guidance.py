@@ -5,13 +5,11 @@ The rules themselves stand in `duchenne_jobs.config.guidance_fit`; here they are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from duchenne.spec.errors import Fault, Path
-from duchenne.spec.space import MAX_COMBINATIONS, ends
-from duchenne.spec.trials import overlay
+from duchenne.spec.trials import overlaid, possible_trials
 from duchenne_jobs.config import ModelConfig
 from duchenne_jobs.config.guidance_fit import LANDMARK_SCHEMES, Misfit, data_misfits, model_misfits
 from duchenne_jobs.data.builtin import builtin_tasks, parse_builtin
@@ -47,47 +45,29 @@ def _comparator_faults(sweep: Sweep) -> Iterator[Fault]:
     for position, comparator in enumerate(sweep.comparators):
         if comparator.is_baseline or any(path in comparator.changes for path in ("model", "model.guidance")):
             continue
-        try:
-            model = overlay(sweep.base, comparator.changes).model
-        except (ValueError, TypeError):
-            continue  # the comparators' own rules say what is wrong with it
-        for misfit in model_misfits(model):
-            hint = f"write {{name: plain, change: {{model.name: {model.name}, model.guidance: []}}}} instead"
-            yield Fault(
-                ("comparators", position), f"the comparator takes model.guidance: {misfit.rule}", model.name, hint
-            )
-            break
+        varied = overlaid(sweep.base, comparator.changes)
+        misfit = None if varied is None else next(model_misfits(varied.model), None)
+        if varied is None or misfit is None:
+            continue
+        name, place = varied.model.name, ("comparators", position)
+        hint = f"write {{name: plain, change: {{model.name: {name}, model.guidance: []}}}} instead"
+        yield Fault(place, f"the comparator takes model.guidance: {misfit.rule}", name, hint)
 
 
 def _faults(sweep: Sweep, misfits: Callable[[ModelConfig], Iterator[Misfit]]) -> Iterator[Fault]:
     """Each misfit once, at the place of its term in the file."""
     seen: set[Path] = set()
-    for model, guidance_place in _models(sweep):
-        for misfit in misfits(model):
-            place = (*guidance_place, *misfit.path)
+    for config, drawn in possible_trials(sweep, _READ):
+        terms = _place(drawn)
+        for misfit in misfits(config.model):
+            place = (*terms, *misfit.path)
             if place not in seen:
                 yield Fault(place, misfit.rule, misfit.value, misfit.hint)
             seen.add(place)
 
 
-def _models(sweep: Sweep) -> Iterator[tuple[ModelConfig, Path]]:
-    """The models that trials may have, as far as guidance is concerned, and where in the file theirs stands.
-
-    At most MAX_COMBINATIONS of them: a network asks again when it is built.
-    """
-    space = sweep.search.space
-    drawn = [path for path in space if path == "model" or path.startswith(_READ)]
-    for count, chosen in enumerate(product(*(ends(space[path]) for path in drawn))):
-        if count == MAX_COMBINATIONS:
-            return
-        place: Path = ("model", "guidance")
-        for path, (within, _) in zip(drawn, chosen, strict=True):
-            if path in ("model", "model.guidance"):
-                place = ("search", "space", path, *within, *(("guidance",) if path == "model" else ()))
-        try:
-            yield (
-                overlay(sweep.base, {path: value for path, (_, value) in zip(drawn, chosen, strict=True)}).model,
-                place,
-            )
-        except (ValueError, TypeError):
-            continue  # the space's own rules say what is wrong with this draw
+def _place(drawn: Mapping[str, Path]) -> Path:
+    """Where in the file a trial has its terms from."""
+    if "model" in drawn:
+        return (*drawn["model"], "guidance")
+    return drawn.get("model.guidance", ("model", "guidance"))

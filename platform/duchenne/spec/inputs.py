@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from duchenne.spec.encoders import size_faults
 from duchenne.spec.errors import Fault, Path
 from duchenne.spec.space import candidates
 from duchenne_jobs.config.augmentation import MIRRORED_POINTS
@@ -22,16 +23,18 @@ _BUILTIN_POINTS = 49  # of `builtin://faces`
 
 @dataclass(frozen=True)
 class DataColumns:
-    """What is known of a dataset: its columns, and how many landmarks a face has."""
+    """What is known of a dataset: its columns, how many landmarks a face has, (H, W) of its images in pixels."""
 
     names: tuple[str, ...]
     landmark_points: int | None
+    image_size: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, manifest: Manifest) -> DataColumns:
         """As its manifest says."""
-        scheme = manifest.landmark_scheme
-        return cls(manifest.columns, None if scheme is None else scheme.points)
+        scheme, crop = manifest.landmark_scheme, manifest.crop
+        points = None if scheme is None else scheme.points
+        return cls(manifest.columns, points, None if crop is None else (crop.size, crop.size))
 
     @classmethod
     def of_builtin(cls, uri: str) -> DataColumns | None:
@@ -39,12 +42,17 @@ class DataColumns:
         builtin = parse_builtin(uri)
         if builtin is None:
             return None
-        faces = ("image", "landmarks", "parsing")
-        return cls(faces, _BUILTIN_POINTS) if builtin[0] == "faces" else cls(("features",), None)
+        name, options = builtin
+        if name != "faces":
+            return cls(("features",), None)
+        side = int(options["size"])
+        return cls(("image", "landmarks", "parsing"), _BUILTIN_POINTS, (side, side))
 
 
 def input_faults(sweep: Sweep, data: DataColumns) -> Iterator[Fault]:
     """Encoders, comparators and augmentation that the dataset can't serve. Landmarks and parsing are guidance's."""
+    if data.image_size is not None:
+        yield from size_faults(sweep, data.image_size)
     have = ", ".join(data.names)
     place = _place(sweep, _ENCODER)
     seen = set()

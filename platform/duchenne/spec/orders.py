@@ -5,13 +5,11 @@ The rules themselves stand in `duchenne_jobs.config.orders`; here they are asked
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from itertools import islice, product
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from duchenne.spec.errors import Fault, Path
-from duchenne.spec.space import MAX_COMBINATIONS, ends
-from duchenne.spec.trials import overlay
+from duchenne.spec.trials import overlaid, possible_trials
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.config.model import EXACT_TASKS, ORDER_NAMES, RECURRENT_NAMES
 from duchenne_jobs.config.orders import OrderFault
@@ -59,11 +57,11 @@ def _task_faults(config: RunConfig, tasks: tuple[str, ...]) -> Iterator[OrderFau
 def _faults(sweep: Sweep, rules: Callable[[RunConfig], Iterator[OrderFault]]) -> Iterator[Fault]:
     """Each fault once, at the place in the file that a trial or a comparator has its orders from."""
     seen: set[tuple[Path, OrderFault]] = set()
-    for config in _trials(sweep):
+    for config, _ in possible_trials(sweep, _READ):
         own = list(rules(config))
         placed = [(_place(sweep, fault), fault) for fault in own]
         for position, comparator in enumerate(sweep.comparators):
-            varied = _overlaid(config, comparator.changes)
+            varied = overlaid(config, comparator.changes)
             if varied is not None:
                 placed += [(("comparators", position), fault) for fault in rules(varied) if fault not in own]
         for place, fault in placed:
@@ -79,24 +77,3 @@ def _place(sweep: Sweep, fault: OrderFault) -> Path:
         if f"{path}.".startswith(f"{drawn}.") or drawn.startswith(f"{path}."):
             return ("search", "space", drawn)
     return tuple(path.split("."))
-
-
-def _trials(sweep: Sweep) -> Iterator[RunConfig]:
-    """The configurations that trials may have, as far as orders are concerned.
-
-    At most MAX_COMBINATIONS of them: a network asks again when it is built.
-    """
-    space = sweep.search.space
-    drawn = [path for path in space if path == "model" or path.startswith(_READ)]
-    for chosen in islice(product(*(ends(space[path]) for path in drawn)), MAX_COMBINATIONS):
-        config = _overlaid(sweep.base, {path: value for path, (_, value) in zip(drawn, chosen, strict=True)})
-        if config is not None:
-            yield config
-
-
-def _overlaid(base: RunConfig, values: Mapping[str, object]) -> RunConfig | None:
-    """`base` with these values; None where they do not go together, which the space's own rules report."""
-    try:
-        return overlay(base, values)
-    except (ValueError, TypeError):
-        return None

@@ -23,7 +23,7 @@ from duchenne.spec.space import (
     possible_models,
     value_faults,
 )
-from duchenne_jobs.config import MODEL_NAMES, ORDER_NAMES, OrdersConfig
+from duchenne_jobs.config import ATTENTION_NAMES, MODEL_NAMES, ORDER_NAMES, AttentionConfig, OrdersConfig
 
 if TYPE_CHECKING:
     from duchenne.spec.sweep import Sweep
@@ -118,17 +118,27 @@ def _grace_within_epochs(sweep: Sweep) -> Iterator[Fault]:
 
 
 def _orders_have_a_monet(sweep: Sweep) -> Iterator[Fault]:
+    yield from _without_owner(sweep, "orders", sweep.model.orders == OrdersConfig(), ORDER_NAMES)
+
+
+def _attention_has_a_network(sweep: Sweep) -> Iterator[Fault]:
+    yield from _without_owner(sweep, "attention", sweep.model.attention == AttentionConfig(), ATTENTION_NAMES)
+
+
+def _without_owner(sweep: Sweep, section: str, is_default: bool, owners: tuple[str, ...]) -> Iterator[Fault]:
+    """A section of the model that is set or searched, where no trial and no comparator reads it."""
     models = possible_models(sweep)
     variants = {str(comparator.changes.get("model.name")) for comparator in sweep.comparators}
-    if {*ORDER_NAMES} & {*models, *variants}:
+    if {*owners} & {*models, *variants}:
         return
-    rule = f"model.orders belongs to monet, and no trial or comparator is one (model.name: {', '.join(models)})"
-    hint = "set model.name to monet or remove it"
-    if sweep.model.orders != OrdersConfig():
-        yield Fault(("model", "orders"), rule, None, hint)
-    for path in sweep.search.space:
-        if path == "model.orders" or path.startswith("model.orders."):
-            yield Fault(("search", "space", path), rule, None, hint)
+    path = f"model.{section}"
+    rule = f"{path} belongs to {', '.join(owners)}, and no trial or comparator is one (model.name: {', '.join(models)})"
+    hint = f"set model.name to {owners[0]} or remove it"
+    if not is_default:
+        yield Fault(("model", section), rule, None, hint)
+    for drawn in sweep.search.space:
+        if f"{drawn}.".startswith(f"{path}."):
+            yield Fault(("search", "space", drawn), rule, None, hint)
 
 
 def _comparators_differ(sweep: Sweep) -> Iterator[Fault]:
@@ -159,6 +169,7 @@ RULES = (
     Rule((_SPACE, _ALGORITHM, ("search", "trials")), _trials_fit_algorithm),
     Rule((_SPACE, ("search", "scheduler"), ("training",)), _grace_within_epochs),
     Rule((("model",), _SPACE, ("comparators",)), _orders_have_a_monet),
+    Rule((("model",), _SPACE, ("comparators",)), _attention_has_a_network),
     Rule((("model",), _SPACE, ("comparators",)), _comparators_differ),
     Rule((("folds", "count"), ("folds", "inner"), ("data", "uri"), ("data", "protocol")), _folds_fit_names),
     Rule((("model",), _SPACE, ("data", "uri")), guidance_faults),

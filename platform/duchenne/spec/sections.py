@@ -107,9 +107,9 @@ class FoldsSection(Config):
     method: Literal["shuffled", "balanced", "holdout"] = Field(
         "shuffled",
         description="How subjects are dealt to folds. `shuffled`: at random by `seed`; `balanced`: then swapped until "
-        "each fold holds its share of the label vectors of every block of tasks (Tallec 2023, eq. 4.13); `holdout`: one "
-        "split into training, validation and test subjects instead of folds. With `data.protocol` the outer folds are "
-        "published, and it deals the inner ones.",
+        "each fold holds its share of the label vectors of every block of tasks (Tallec 2023, eq. 4.13); `holdout`: "
+        "one split into training, validation and test subjects instead of folds. With `data.protocol` the outer folds "
+        "are published, and it deals the inner ones.",
     )
     validation: Share | None = Field(
         None, description="holdout: share of the subjects that select a configuration and are never trained on."
@@ -179,8 +179,51 @@ class BudgetSection(Config):
         return self
 
 
+class NodeType(Config):
+    """What a kind of machine has and costs."""
+
+    cpu: Annotated[float, Field(gt=0.0, le=4096.0)] = Field(description="CPU cores of the node.")
+    gpu: Annotated[float, Field(ge=0.0, le=4096.0)] = Field(0.0, description="GPUs of the node.")
+    memory_gib: Annotated[float, Field(gt=0.0, le=1e6)] = Field(description="Memory of the node in GiB.")
+    on_demand_usd_per_hour: Price = Field(description="US dollars an hour of the whole node, on demand.")
+    spot_usd_per_hour: Price | None = Field(None, description="The same on spot; null where it is not offered.")
+    billing_quantum_seconds: Annotated[float, Field(gt=0.0, le=86400.0)] = Field(
+        1.0, description="Seconds that the node is billed in: a part counts as a whole."
+    )
+
+
 class Prices(Config):
-    """What an hour costs. 0 means that nothing is charged for it."""
+    """What an hour costs: a node type of a price file, or a price for each core and GPU. 0: nothing is charged."""
 
     cpu_hour_usd: Price = Field(0.0, description="US dollars an hour of one CPU core.")
     gpu_hour_usd: Price = Field(0.0, description="US dollars an hour of one GPU.")
+    file: Annotated[str, Field(min_length=1, max_length=2048)] | None = Field(
+        None, description="Price file (see docs/budget.md). A relative path starts where `duchenne` is run."
+    )
+    node: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Node type of the price file that the fold jobs run on."
+    )
+    spot: bool = Field(False, description="Pay the node type's spot price.")
+    listed: NodeType | None = Field(
+        None, description="The node type itself, instead of a file; a recorded sweep keeps here what the file said."
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.file is None) != (self.node is None):
+            given = "node" if self.file is None else "file"
+            raise ValueError(f"`file` and `node` go together, but got {given} alone; add the other one")
+        by_node = self.file is not None or self.listed is not None
+        if by_node and (self.cpu_hour_usd or self.gpu_hour_usd):
+            raise ValueError(
+                "a price is that of a node type or of cores and GPUs, but got both; "
+                "remove cpu_hour_usd and gpu_hour_usd"
+            )
+        if self.spot and not by_node:
+            raise ValueError("`spot` needs a node type, but got none; add file and node")
+        if self.spot and self.listed is not None and self.listed.spot_usd_per_hour is None:
+            raise ValueError(
+                f"`spot` needs a node type with spot_usd_per_hour, but got {self.node or 'one'} without; "
+                "set spot to false or add the price"
+            )
+        return self

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from duchenne.spec import paths
+from duchenne.spec.errors import Path
 from duchenne.spec.messages import broken_rules
 from duchenne.spec.search import Choice, Grid, LogUniform, RandInt, Uniform
+from duchenne.spec.space import MAX_COMBINATIONS, ends
 from duchenne_jobs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -51,6 +54,34 @@ def overlay(base: RunConfig, values: Mapping[str, object]) -> RunConfig:
     except ValidationError as error:
         faults = broken_rules(error, RunConfig, tree)
         raise ValueError("; ".join(fault.located for fault in faults)) from error
+
+
+def overlaid(base: RunConfig, values: Mapping[str, object]) -> RunConfig | None:
+    """`base` with these values; None where they do not go together, which the rules of their section report."""
+    try:
+        return overlay(base, values)
+    except (ValueError, TypeError):
+        return None
+
+
+def possible_trials(sweep: Sweep, reads: tuple[str, ...]) -> Iterator[tuple[RunConfig, dict[str, Path]]]:
+    """The configurations that trials may have, as far as fields at or below `reads` tell them apart.
+
+    Each comes with where in the file its drawn values stand, by the path that they are drawn for. At most
+    MAX_COMBINATIONS are tried: whoever needs a rule to hold asks again when the network is built.
+    """
+    space = sweep.search.space
+    drawn = [path for path in space if any(_related(path, read) for read in reads)]
+    for chosen in islice(product(*(ends(space[path]) for path in drawn)), MAX_COMBINATIONS):
+        picked = dict(zip(drawn, chosen, strict=True))
+        config = overlaid(sweep.base, {path: value for path, (_, value) in picked.items()})
+        if config is not None:
+            yield config, {path: ("search", "space", path, *within) for path, (within, _) in picked.items()}
+
+
+def _related(path: str, read: str) -> bool:
+    """Whether one is the other, or lies within it."""
+    return f"{path}.".startswith(f"{read}.") or read.startswith(f"{path}.")
 
 
 def _number(value: object) -> object:

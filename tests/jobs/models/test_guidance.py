@@ -15,7 +15,7 @@ from torch import Tensor
 from duchenne_jobs.config import GuidanceTerm, ModelConfig
 from duchenne_jobs.config.guidance_fit import AttentionShape, model_misfits
 from duchenne_jobs.losses import TaskLoss
-from duchenne_jobs.models import DataDescription, Inputs, TrainingStatistics
+from duchenne_jobs.models import DataDescription, Inputs, TrainingStatistics, build_network
 from duchenne_jobs.models.guidance import Guidance, assignment_matrix, build_guidance
 from duchenne_jobs.models.priors import (
     ClassShares,
@@ -298,6 +298,30 @@ def test_one_soft_prior_a_layer() -> None:
 def test_a_term_that_contradicts_itself_is_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         term(**fields)
+
+
+@pytest.mark.parametrize("name", ["mrnn", "monet"])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"kind": "pattel", "prior": "landmarks_mono"},
+            r"^model\.guidance\[0\]\.kind: pattel needs a network with cross-attention, but got one without; choose",
+        ),
+        (
+            {"kind": "pal", "prior": "landmarks_mono"},
+            r"^model\.guidance\[0\]\.kind: pal needs a network without recurrence on an encoder of faces, but got m",
+        ),
+    ],
+)
+def test_a_recurrence_refuses_guidance_when_it_is_built(name: str, fields: dict[str, Any], message: str) -> None:
+    config = ModelConfig.model_validate(
+        {"name": name, "encoder": {"name": "conv", "width": 16, "layers": 1}, "guidance": [fields]}
+    )
+    data = DataDescription(TASKS, image_size=(40, 40), landmark_points=68, parsing_classes=CLASSES)
+    statistics = TrainingStatistics(torch.zeros(0), torch.ones(0), torch.full((3,), 0.5), rows=16)
+    with pytest.raises(ValueError, match=message):
+        build_network(config, data, statistics)
 
 
 @pytest.mark.parametrize(

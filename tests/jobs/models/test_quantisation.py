@@ -15,7 +15,13 @@ from torch.ao.quantization import FakeQuantize, PerChannelMinMaxObserver
 from duchenne_jobs.config import ModelConfig, QuantisationConfig
 from duchenne_jobs.losses import TaskLoss
 from duchenne_jobs.models import DataDescription, Inputs, TrainingStatistics, build_network
-from duchenne_jobs.models.quantisation import DynamicInt8Inputs, Int8Weights, LearnedInt8Inputs
+from duchenne_jobs.models.quantisation import (
+    DynamicInt8Inputs,
+    Int8Weights,
+    LearnedInt8Inputs,
+    on_affine_grid,
+    on_symmetric_grid,
+)
 
 PLAIN = TaskLoss(weights=None, dice=0.0)
 LABELS = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
@@ -88,6 +94,21 @@ def test_weights_are_those_of_torch_ao() -> None:
         PerChannelMinMaxObserver, -127, 127, dtype=torch.qint8, qscheme=torch.per_channel_symmetric, ch_axis=0
     )
     torch.testing.assert_close(Int8Weights(post_training=False)(weight), theirs(weight))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), scale=st.floats(1e-6, 1e6), zero=st.integers(-128, 127))
+def test_what_is_exported_is_what_torch_computes(seed: int, scale: float, zero: int) -> None:
+    x = scale * torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    x[0, 0, 0] = scale * torch.tensor([0.5, 1.5, -0.5, 2.5, 100.0])  # halves go to even, 100 is out of a range
+    steps = x.flatten(1).abs().amax(dim=1) / 127
+    coarse, origin = torch.tensor(scale / 50), torch.tensor(float(zero))
+    fused = on_symmetric_grid(x, steps), on_affine_grid(x, coarse, origin)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.compiler, "is_exporting", lambda: True)
+        exported = on_symmetric_grid(x, steps), on_affine_grid(x, coarse, origin)
+    assert torch.equal(exported[0], fused[0])
+    assert torch.equal(exported[1], fused[1])
 
 
 @pytest.mark.parametrize("name", MODES)

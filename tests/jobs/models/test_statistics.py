@@ -44,6 +44,14 @@ def test_a_broken_row_leaves_the_others_their_statistics() -> None:
     assert statistics.frequency.item() == 0.25  # its label is a label
 
 
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.filterwarnings("error")
+def test_a_set_without_features_is_measured_without_a_warning(rows: int) -> None:
+    statistics = TrainingStatistics.of(None, torch.ones(rows, 2, dtype=torch.int8))
+    assert (statistics.feature_mean.shape, statistics.feature_scale.shape) == ((0,), (0,))
+    assert statistics.frequency.tolist() == [1.0, 1.0]
+
+
 @pytest.mark.parametrize("name", ["vmnc", "vmns", "mrnn", "monet"])
 def test_untrained_networks_predict_about_the_training_frequency(
     name: str, build: Any, inputs: Inputs, frequency: torch.Tensor

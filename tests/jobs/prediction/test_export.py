@@ -19,6 +19,7 @@ from duchenne_jobs.models import Inputs
 from duchenne_jobs.prediction import PredictionError
 from duchenne_jobs.prediction import export as export_module
 from duchenne_jobs.prediction.export import OPSET, TOLERANCE, example, export
+from duchenne_jobs.prediction.marginals import Marginals
 from duchenne_jobs.prediction.networks import load_ensemble
 
 Trained = Callable[..., list[Path]]
@@ -98,12 +99,27 @@ def test_safetensors_hold_the_weights(toy: Dataset, trained: Trained, tmp_path: 
                 assert torch.equal(file.get_tensor(f"{index}.{name}"), tensor), name
 
 
+@pytest.mark.parametrize("name", ["int8_weight_only", "int8_dynamic", "int8_qat"])
+def test_a_quantised_encoder(name: str, faces: Dataset, trained: Trained, conv: dict[str, Any], tmp_path: Path) -> None:
+    model = {"name": "vmnc", "encoder": conv, "hidden_size": 8, "quantisation": {"name": name}}
+    ensemble = load_ensemble(trained(faces, model), CPU)
+    export(ensemble, "onnx", tmp_path / "model.onnx", {})
+    operators = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert ("Round" in operators) == (name != "int8_weight_only")  # weights are constants of the graph
+    rows = example(ensemble, 9, seed=3)
+    np.testing.assert_allclose(
+        run(tmp_path / "model.onnx", rows), ensemble.predict(Inputs(**rows)).numpy(), atol=TOLERANCE
+    )
+
+
 def test_a_network_that_has_no_graph_is_refused_by_its_operator(
-    faces: Dataset, trained: Trained, conv: dict[str, Any], tmp_path: Path
+    toy: Dataset, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = {"name": "vmnc", "encoder": conv, "hidden_size": 8, "quantisation": {"name": "int8_dynamic"}}
-    with pytest.raises(PredictionError, match=r"^this network has no ONNX graph: .*fake_quantize.*; use "):
-        export(load_ensemble(trained(faces, model), CPU), "onnx", tmp_path / "model.onnx", {})
+    ensemble = load_ensemble(trained(toy, TABULAR["vmnc"]), CPU)
+    # Eigenvalues have no operator in ONNX, nor a decomposition into others.
+    monkeypatch.setattr(Marginals, "forward", lambda self, inputs: torch.linalg.eigvals(inputs.features[:, None, :1]))
+    with pytest.raises(PredictionError, match=r"^this network has no ONNX graph: .*eig.*; use --format safetensors"):
+        export(ensemble, "onnx", tmp_path / "model.onnx", {})
 
 
 def test_a_graph_with_other_numbers_is_not_written(

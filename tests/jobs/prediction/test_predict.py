@@ -15,9 +15,12 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from duchenne_jobs.data import Dataset, DatasetError
+from duchenne_jobs.data import Dataset, DatasetError, materialise, open_dataset
 from duchenne_jobs.data.faces import align
+from duchenne_jobs.data.faces.video import read_video
 from duchenne_jobs.data.manifest import Crop
+from duchenne_jobs.data.synth.options import SynthOptions
+from duchenne_jobs.data.synth.raw import synthesise
 from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.prediction import PredictionError
 from duchenne_jobs.prediction.faces import FaceCutter, detector_of
@@ -169,6 +172,36 @@ def test_a_face_is_cut_out_as_at_ingest(detector: str) -> None:
 def test_faces_are_found_as_at_ingest(aligned_by: str | None, of_folder: str, of_video: str) -> None:
     crop = None if aligned_by is None else Crop(size=40, enlarge=1.2, aligned_by=aligned_by)
     assert (detector_of(crop, is_video=False), detector_of(crop, is_video=True)) == (of_folder, of_video)
+
+
+def test_a_network_of_drawn_crops_frames_a_drawn_video_alike(trained: Trained, tmp_path: Path) -> None:
+    """The video and a folder of its frames show head and shoulders: faces are found and cut as large as the crops."""
+    crops = open_dataset(materialise("builtin://faces?subjects=4&frames=4&size=48", tmp_path))
+    conv = {"name": "conv", "layers": 1, "width": 16, "stride": 8}
+    ensemble = load_ensemble(trained(crops, {"name": "vmnc", "encoder": conv, "hidden_size": 8}, epochs=1), CPU)
+    assert ensemble.crop == crops.manifest.crop
+    raw = synthesise(SynthOptions(like="disfa", subjects=1, frames=4, size=256), tmp_path / "raw", workers=1)
+    video = raw / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi"
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    cutter = FaceCutter(ensemble.crop, ensemble.data, detector_of(ensemble.crop, is_video=False))
+    for frame, points in zip(read_video(video), np.load(raw / "landmarks" / "SN001.npy"), strict=True):
+        Image.fromarray(frame.pixels).save(folder / f"{frame.number}.png")
+        face = cutter.cut(frame.pixels)
+        assert face is not None
+        corner, right, _, below = face.outline
+        eyes = np.stack([points[36:42].mean(axis=0), points[42:48].mean(axis=0)])
+        shares = np.linalg.solve(np.stack([right - corner, below - corner], axis=1), (eyes - corner).T).T
+        # Drawn crops have the eyes at 0.345 and 0.655 of the width and 0.34 of the height. The cascade's box lies
+        # higher on a face than the square of its landmarks, by about a tenth of the crop.
+        np.testing.assert_allclose(shares[:, 0], [0.345, 0.655], atol=0.07)
+        np.testing.assert_allclose(shares[:, 1], 0.43, atol=0.07)
+    written = []
+    for source in (video, folder):
+        done = predict_source(ensemble, open_source(str(source), ensemble), tmp_path / "out.csv", np.full(8, 0.5))
+        assert (done.rows, done.seen) == (4, 4)
+        written.append([[row[task] for task in crops.tasks] for row in read(tmp_path / "out.csv")])
+    assert written[0] == written[1]
 
 
 def test_a_detector_model_has_to_be_named() -> None:

@@ -63,6 +63,34 @@ def test_frames_without_a_face_are_predicted_as_the_training_frequency(
     assert np.ptp(predictions.probabilities[~without], axis=0).min() > 0
 
 
+def test_a_face_without_landmarks_is_learned_from_all_the_same(write_faces: Write, job: MakeJob) -> None:
+    """Its guidance is 0; the networks, and what they learn, stay finite."""
+
+    def lose_landmarks(index: int, row: dict[str, Any]) -> None:
+        if index % 2:
+            row |= {"landmarks": None, "parsing": None}
+
+    sections = on_faces(augmentation=AUGMENTED)
+    sections["model"] |= {
+        "name": "mtts",
+        "attention": {"width": 16, "heads": 2, "self_layers": 1, "cross_layers": 1},
+        "guidance": [
+            {"kind": "pattel", "prior": "landmarks_mono", "fraction": 0.5},
+            {
+                "kind": "head_to_prior",
+                "prior": "parsing",
+                "classes": ["l_eye", "r_eye"],
+                "heads": [["l_eye"], ["r_eye"]],
+            },
+        ],
+    }
+    split = load_split(job("vmnc", "evaluation", write_faces(change=lose_landmarks), **sections))
+    assert split.train.has_face.all()
+    trainer = Trainer(job("monet", **sections).config, split.train, split.data, 0, torch.device("cpu"))
+    assert np.isfinite(trainer.run_epoch(lambda: None))
+    assert torch.isfinite(trainer.predict(split.held_out)).all()
+
+
 def test_a_job_on_augmented_faces_resumes_exactly(write_faces: Write, job: MakeJob, scheduler: Any) -> None:
     dataset = write_faces(change=lose)
     straight = job("vmnc", "evaluation", dataset, "straight", **on_faces(augmentation=AUGMENTED))

@@ -15,16 +15,21 @@ import pytest
 import torch
 from PIL import Image
 
+from duchenne_jobs.config import AugmentationConfig
 from duchenne_jobs.data import Dataset, DatasetError
 from duchenne_jobs.data.faces.images import MAX_IMAGE_PIXELS
+from duchenne_jobs.models import DataDescription
+from duchenne_jobs.models.priors import ClassShares, mono_centres, prior_heatmap
 from duchenne_jobs.training import faces as faces_module
-from duchenne_jobs.training.batches import Batches
+from duchenne_jobs.training.augmentation import Augmentation
+from duchenne_jobs.training.batches import Batches, as_floats
 from duchenne_jobs.training.decoding import decode_face, decode_parsing, pixel_size
-from duchenne_jobs.training.faces import FaceRows, FaceStore
+from duchenne_jobs.training.faces import NO_CLASS, FaceRows, FaceStore
 from duchenne_jobs.training.split import Rows
 
 Write = Callable[..., Dataset]
 ALL = ("image", "landmarks", "parsing")
+FACE_CLASSES = ("background", "skin", "l_eye", "r_eye")  # of write_faces
 ROW_BYTES = 32 * 40 * 4
 
 
@@ -122,18 +127,43 @@ def test_a_row_without_a_face_is_known_and_refused(write_faces: Write) -> None:
     def lose(index: int, row: dict[str, Any]) -> None:
         if index % 7 == 0:
             row |= {"image": None, "landmarks": None, "parsing": None}
-        if index == 8:
+
+    store = FaceStore(write_faces(change=lose), ALL)
+    assert {int(row) for row in np.flatnonzero(~store.has_face)} == {0, 7, 14, 21, 28}
+    rows = rows_of(store, [6, 7, 8, 9])
+    assert rows.has_face.tolist() == [True, False, True, True]
+    with pytest.raises(DatasetError, match=r"row 7 has no face$"):
+        rows.batch(torch.tensor([0, 1]))
+
+
+def test_a_face_without_landmarks_or_parsing_is_seen_and_guides_nothing(write_faces: Write) -> None:
+    def lose(index: int, row: dict[str, Any]) -> None:
+        if index in (3, 5):
             row["landmarks"] = None
+        if index in (4, 5):
+            row["parsing"] = None
 
     dataset = write_faces(change=lose)
     store = FaceStore(dataset, ALL)
-    without = {0, 7, 8, 14, 21, 28}
-    assert {int(row) for row in np.flatnonzero(~store.has_face)} == without
-    assert bool(FaceStore(dataset).has_face[8])  # a network that looks at no landmarks can see it
-    rows = rows_of(store, [6, 7, 8, 9])
-    assert rows.has_face.tolist() == [True, False, False, True]
-    with pytest.raises(DatasetError, match=r"row 7 has no face$"):
-        rows.batch(torch.tensor([0, 1]))
+    assert store.has_face.all()
+    for _ in range(2):  # decoded, then kept
+        batch = store.batch(np.arange(2, 7))
+        lost = torch.isnan(batch.require("landmarks"))
+        assert lost.flatten(1).any(dim=1).tolist() == [False, True, False, True, False]
+        assert torch.equal(lost.flatten(1).all(dim=1), lost.flatten(1).any(dim=1))
+        assert [NO_CLASS in ids for ids in batch.require("parsing")] == [False, False, True, True, False]
+        assert np.array_equal(batch.require("images")[2].permute(1, 2, 0).numpy(), stored_pixels(dataset, "image", 4))
+    moved = Augmentation(
+        AugmentationConfig(rotation_degrees=20, flip=0.5, crop=0.2),
+        DataDescription(tasks=("AU1", "AU12"), landmark_points=5, parsing_classes=FACE_CLASSES),
+    )(as_floats(batch), seed=0)
+    assert torch.equal(torch.isnan(moved.require("landmarks")), lost)
+    assert (moved.require("parsing")[2:4] == NO_CLASS).all()
+    assert torch.isfinite(moved.require("images")).all()
+    priors = prior_heatmap(mono_centres(moved.require("landmarks")), store.size, (4, 5))
+    assert priors.sum(dim=(1, 2, 3)).tolist() == pytest.approx([1, 0, 1, 0, 1], abs=1e-5)
+    shares = ClassShares(("l_eye",), FACE_CLASSES).priors(moved.require("parsing"), (4, 5))
+    assert (shares.sum(dim=(1, 2, 3)) > 0).tolist() == [True, True, False, False, True]
 
 
 def test_a_set_without_any_face_is_refused(write_faces: Write) -> None:

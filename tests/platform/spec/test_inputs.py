@@ -52,6 +52,34 @@ def test_an_encoder_that_the_search_draws() -> None:
     assert said.startswith("search.space.model.encoder: encoder conv needs a dataset with a column 'image'")
 
 
+def test_images_that_an_encoder_can_not_take() -> None:
+    small = DataColumns(FACES.names, 49, (64, 60))
+    (said,) = refusals(small, model=conv())
+    assert said == (
+        "model.encoder: the encoder takes sides of 8 pixels or more, multiples of 8, and this dataset's images are "
+        "64 x 60, got conv, set its image_size"
+    )
+    assert refusals(small, model=conv(image_size=56)) == []
+    drawn = {"space": {"model.encoder.stride": {"choice": [4, 32]}}, "trials": 2}
+    (said,) = refusals(small, model=conv(stride=4), search=drawn)
+    assert said.startswith("search.space.model.encoder.stride.choice[1]: the encoder takes sides of 32 pixels or more")
+    variant = [{"name": "deep", "change": {"model.encoder": {"name": "inception_v3"}}}]
+    (said,) = refusals(small, model=conv(stride=4), comparators=variant)
+    assert said.startswith("comparators[0]: the encoder takes sides of 75 pixels or more, and this dataset's images")
+
+
+def test_a_builtin_says_how_large_its_images_are(tmp_path: Path) -> None:
+    path = tmp_path / "S.yaml"
+    head = "apiVersion: duchenne/v1\nkind: Sweep\nmetadata: {name: s}\nbudget: {wall_seconds: 60}\n"
+    path.write_text(
+        f"{head}data: {{uri: 'builtin://faces?size=64'}}\nmodel: {{name: vmnc, encoder: {{name: inception_v3}}}}\n"
+    )
+    with pytest.raises(
+        SpecError, match=r"S\.yaml:6: model\.encoder: the encoder takes sides of 75 pixels or more, and"
+    ):
+        load_sweep(path)
+
+
 def test_a_flip_of_landmarks_that_nobody_can_mirror() -> None:
     guided = conv() | {"guidance": [{"kind": "pal", "prior": "landmarks_mono"}]}
     odd = DataColumns(FACES.names, 21)

@@ -176,6 +176,17 @@ def test_notes_name_what_is_not_there_yet(tmp_path: Path) -> None:
     assert "can't be read" in notes(load_sweep_text(text))[0]
 
 
+def test_weights_that_are_not_there_yet_are_a_note(tmp_path: Path) -> None:
+    (tmp_path / "there.pt").write_bytes(b"")
+    encoder = "{name: resnet50, weights: WEIGHTS}"
+    text = MINIMAL.replace("builtin://yeast", "builtin://faces") + f"model: {{name: vmnc, encoder: {encoder}}}\n"
+    variant = encoder.replace("WEIGHTS", "s3://bucket/not-looked-at.pt")
+    text += f"comparators: [{{name: other, change: {{model.encoder: {variant}}}}}]\n"
+    (said,) = notes(load_sweep_text(text.replace("WEIGHTS", f"{tmp_path}/missing.pt")))
+    assert said == f"model.encoder.weights: there is no file {tmp_path}/missing.pt yet; `run` refuses until then"
+    assert notes(load_sweep_text(text.replace("WEIGHTS", f"{tmp_path}/there.pt"))) == []
+
+
 def test_notes_name_limits_that_never_bind() -> None:
     text = MINIMAL.replace("wall_seconds: 60", "usd: 5, gpu_hours: 1")
     assert [note.split(":")[0] for note in notes(load_sweep_text(text))] == ["budget.usd", "budget.gpu_hours"]

@@ -215,13 +215,28 @@ ADDED = {
     ),
     "orders without a monet": (
         "model: {name: mrnn, orders: {count: 4}}",
-        "6: model.orders: model.orders belongs to monet, and no trial or comparator is one (model.name: mrnn), "
-        "set model.name to monet or remove it",
+        "6: model.orders: model.orders belongs to monet, monet_mtts, and no trial or comparator is one (model.name: "
+        "mrnn), set model.name to monet or remove it",
+    ),
+    "attention without a network that attends": (
+        "model: {name: vmnc, attention: {heads: 4}}\ncomparators: [mrnn]",
+        "6: model.attention: model.attention belongs to mttc, mtts, monet_mtts, and no trial or comparator is one "
+        "(model.name: vmnc), set model.name to mttc or remove it",
+    ),
+    "attention in the space without a network that attends": (
+        searching("model.attention.heads: {choice: [2, 4]}"),
+        "6: search.space.model.attention.heads: model.attention belongs to mttc, mtts, monet_mtts, and no trial or "
+        "comparator is one (model.name: monet), set model.name to mttc or remove it",
+    ),
+    "an image size that cuts a patch": (
+        "model: {name: vmnc, encoder: {name: vit_b16, image_size: 100}}",
+        "6: model.encoder: `image_size`: vit_b16 needs sides of 16 pixels or more, multiples of 16, got 100, choose "
+        "another",
     ),
     "orders in the space without a monet": (
         "model: {name: vmnc}\n" + searching("model.orders.count: {choice: [4]}"),
-        "7: search.space.model.orders.count: model.orders belongs to monet, and no trial or comparator is one "
-        "(model.name: vmnc), set model.name to monet or remove it",
+        "7: search.space.model.orders.count: model.orders belongs to monet, monet_mtts, and no trial or comparator is "
+        "one (model.name: vmnc), set model.name to monet or remove it",
     ),
     "one outer fold": ("folds: {count: 1}", "6: folds.count: must be >= 2, got 1, raise it"),
     "one inner fold": ("folds: {inner: 1}", "6: folds.inner: must be >= 2, got 1, raise it"),

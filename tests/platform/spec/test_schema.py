@@ -22,7 +22,7 @@ from duchenne.spec.schema import SCHEMA_FILE, schema_text
 from duchenne.spec.sweep import Sweep
 
 ROOT = Path(__file__).parents[3]
-EXAMPLES = sorted((ROOT / "jobs" / "sweeps").rglob("*.yaml"))
+EXAMPLES = sorted(path for path in (ROOT / "jobs" / "sweeps").rglob("*.yaml") if path.name != "prices.yaml")
 HEAVY = ("torch", "ray", "pyarrow", "pandas", "sklearn", "matplotlib", "scipy", "numpy", "sqlalchemy")
 
 

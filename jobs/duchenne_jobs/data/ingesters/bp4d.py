@@ -81,7 +81,7 @@ def _clip(root: Path, path: Path, subject: str, task: str, faces: FaceOptions) -
         frames=chosen,
         labels=labels[:: faces.every],
         images=tuple(images[number] for number in chosen),
-        landmarks=landmark_file(faces.landmark_folder(root), f"{subject}_{task}", rows, len(numbers)),
+        landmarks=landmark_file(faces.landmark_folder(root), (f"{subject}_{task}",), rows, len(numbers)),
         maps=tuple(pictures.get(number) for number in chosen) if pictures is not None else None,
     )
     return clip, len(images) - len(numbers)

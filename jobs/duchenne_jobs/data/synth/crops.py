@@ -13,7 +13,7 @@ import numpy as np
 
 from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.data.faces.landmarks import SCHEME_49, to_49
-from duchenne_jobs.data.manifest import MANIFEST_NAME, Description, LandmarkScheme
+from duchenne_jobs.data.manifest import MANIFEST_NAME, Crop, Description, LandmarkScheme
 from duchenne_jobs.data.schema import UNKNOWN
 from duchenne_jobs.data.staging import staging_folder
 from duchenne_jobs.data.synth.actions import POSITIVE, perform
@@ -27,6 +27,8 @@ from duchenne_jobs.data.synth.units import BP4D_AUS, TASKS
 from duchenne_jobs.data.synth.write_bp4d import trial_frames
 from duchenne_jobs.data.writer import DatasetWriter
 
+ENLARGE = 1.3
+"""Side of a drawn crop over that of its face as `data.faces.align` measures it, on average; `ingest`'s default."""
 _ROWS = 256  # written at once
 
 
@@ -66,6 +68,7 @@ def describe(options: SynthOptions) -> Description:
         columns=("subject", "sequence", "frame", "image", "landmarks", "parsing", "labels", "intensities"),
         landmark_scheme=LandmarkScheme(name=SCHEME_49, points=49),
         parsing_classes=CLASSES,
+        crop=Crop(size=options.size, enlarge=ENLARGE, aligned_by="landmarks", parsed_by="source"),
         licence="Drawn by this program; Apache-2.0.",
         consent="Drawn faces: no people are recorded.",
     )

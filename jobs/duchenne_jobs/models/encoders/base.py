@@ -31,19 +31,15 @@ class Encoder(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class ImageRules:
-    """What an encoder asks of its images.
+class PixelRules:
+    """What an encoder asks of its pixels.
 
     Attributes:
         mean, std: of red, green and blue in [0, 1]: pixels enter as (x - mean) / std.
-        minimum: smallest side in pixels.
-        multiple: what each side must be a multiple of.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    minimum: int
-    multiple: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,12 @@ class Backbone:
 
     Attributes:
         network: (B, 3, H, W) -> (B, C, h, w).
-        rules: what it asks of images.
+        rules: what it asks of pixels.
         weights_sha256: checksum of the file of weights that it starts from; None where it starts at random.
     """
 
     network: nn.Module
-    rules: ImageRules
+    rules: PixelRules
     weights_sha256: str | None = None
 
 
@@ -85,7 +81,7 @@ class TokenEncoder(Encoder):
         super().__init__()
         rules = backbone.rules
         self.weights_sha256 = backbone.weights_sha256
-        self.size = _encoded_size(rules, config, data)
+        self.size = _encoded_size(config, data)
         self.register_buffer("mean", torch.tensor(config.pixel_mean or rules.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(config.pixel_std or rules.std)[:, None, None], persistent=False)
         self.backbone = backbone.network
@@ -118,17 +114,16 @@ class TokenEncoder(Encoder):
         return tokens.mean(dim=(2, 3))
 
 
-def _encoded_size(rules: ImageRules, config: EncoderConfig, data: DataDescription) -> tuple[int, int]:
+def _encoded_size(config: EncoderConfig, data: DataDescription) -> tuple[int, int]:
     if data.image_size is None:
         raise ValueError(
             f"model.encoder {config.name} needs images, but the dataset has none; use encoder features or other data"
         )
     size = data.image_size if config.image_size is None else (config.image_size, config.image_size)
-    if min(size) < rules.minimum or any(side % rules.multiple for side in size):
-        multiple = f", multiples of {rules.multiple}," if rules.multiple > 1 else ""
+    if not config.takes(size):
         raise ValueError(
-            f"model.encoder {config.name} needs sides of {rules.minimum} pixels or more{multiple} but got "
-            f"{size[0]} x {size[1]}; set model.encoder.image_size"
+            f"model.encoder {config.name} needs {config.sides_rule}, but got {size[0]} x {size[1]}; set "
+            "model.encoder.image_size"
         )
     return size
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import nn
 
 from duchenne_jobs.config import EncoderConfig
-from duchenne_jobs.models.encoders.base import Backbone, ImageRules
+from duchenne_jobs.models.encoders.base import Backbone, PixelRules
 
 MIN_CHANNELS = 8
 
@@ -31,5 +31,4 @@ def convolutional_backbone(config: EncoderConfig) -> Backbone:
             channels = wider
         if config.dropout > 0:
             modules.append(nn.Dropout2d(config.dropout))
-    rules = ImageRules(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), minimum=config.stride, multiple=config.stride)
-    return Backbone(nn.Sequential(*modules), rules)
+    return Backbone(nn.Sequential(*modules), PixelRules(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from duchenne_jobs.models.encoders.base import ImageRules
+from duchenne_jobs.models.encoders.base import PixelRules
 
-# Pixels of 0..255 enter as (x - 127.5) / 128. Below 75 pixels the last reduction has nothing left to read.
-RULES = ImageRules(mean=(0.5, 0.5, 0.5), std=(128 / 255, 128 / 255, 128 / 255), minimum=75)
+# Pixels of 0..255 enter as (x - 127.5) / 128.
+RULES = PixelRules(mean=(0.5, 0.5, 0.5), std=(128 / 255, 128 / 255, 128 / 255))
 CHANNELS = 1792
 Kernel = int | tuple[int, int]
 

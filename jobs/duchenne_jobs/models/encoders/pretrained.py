@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from duchenne_jobs.config import EncoderConfig
 from duchenne_jobs.models.encoders import inception_resnet_v1
-from duchenne_jobs.models.encoders.base import Backbone, ImageRules
+from duchenne_jobs.models.encoders.base import Backbone, PixelRules
 from duchenne_jobs.models.encoders.weights import load_into, read_weights
 
 # The classifier, and what else a checkpoint of the whole network holds and no token needs.
@@ -25,8 +25,6 @@ HEADS = {
 }
 TIMM_NAMES = {"inception_v3": "inception_v3", "resnet50": "resnet50", "vit_b16": "vit_base_patch16_224"}
 STAGES_AFTER = {"28x28": ("layer3", "layer4"), "14x14": ("layer4",), "7x7": ()}
-# Side of the smallest image that leaves a token, and the patch size where images are cut into patches.
-SIZES = {"inception_v3": (75, 1), "resnet50": (32, 1), "vit_b16": (16, 16)}
 
 
 def pretrained_backbone(config: EncoderConfig) -> Backbone:
@@ -48,9 +46,8 @@ def pretrained_backbone(config: EncoderConfig) -> Backbone:
     if config.name == "resnet50":
         for stage in STAGES_AFTER[config.cut]:
             setattr(whole, stage, nn.Identity())
-    minimum, multiple = SIZES[config.name]
     own = whole.pretrained_cfg
-    return Backbone(_Features(whole), ImageRules(own["mean"], own["std"], minimum, multiple), digest)
+    return Backbone(_Features(whole), PixelRules(own["mean"], own["std"]), digest)
 
 
 def _timm_network(name: str) -> Any:

@@ -51,24 +51,42 @@ def read_weights(config: EncoderConfig) -> Weights | None:
     if config.weights is None:
         return None
     weights = _read(config.weights)
-    if config.weights_sha256 not in (None, weights.sha256):
-        raise WeightsError(
-            f"{config.weights}: its SHA-256 must be model.encoder.weights_sha256, {config.weights_sha256}, but is "
-            f"{weights.sha256}; put the right file there or change the field"
-        )
+    _require_sha256(config, weights.sha256)
     LOGGER.info("%s: weights of encoder %s, SHA-256 %s", weights.uri, config.name, weights.sha256)
     return weights
 
 
+def require_weights(config: EncoderConfig) -> None:
+    """Look at the file of weights that a config names without making anything of it; raises as `read_weights`.
+
+    What the file holds is seen when the network is built.
+    """
+    if config.weights is not None:
+        _require_sha256(config, hashlib.sha256(_bytes(config.weights)).hexdigest())
+
+
 @lru_cache(maxsize=2)  # the folds of a trial start from the same file, and the trials of a sweep mostly too
 def _read(uri: str) -> Weights:
+    data = _bytes(uri)
+    return Weights(uri, hashlib.sha256(data).hexdigest(), _tensors(uri, data))
+
+
+def _require_sha256(config: EncoderConfig, seen: str) -> None:
+    if config.weights_sha256 not in (None, seen):
+        raise WeightsError(
+            f"{config.weights}: its SHA-256 must be model.encoder.weights_sha256, {config.weights_sha256}, but is "
+            f"{seen}; put the right file there or change the field"
+        )
+
+
+def _bytes(uri: str) -> bytes:
     if not uri.endswith(SUFFIXES):
         raise WeightsError(f"{uri}: weights are a {', '.join(SUFFIXES)} file; convert it or name another")
     folder, _, name = uri.rpartition("/")
     data = locate(folder or ("/" if uri.startswith("/") else ".")).read(name)
     if data is None:
         raise WeightsError(f"{uri}: there is no such file of weights; correct model.encoder.weights")
-    return Weights(uri, hashlib.sha256(data).hexdigest(), _tensors(uri, data))
+    return data
 
 
 def _tensors(uri: str, data: bytes) -> dict[str, Tensor]:

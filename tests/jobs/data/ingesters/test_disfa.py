@@ -93,7 +93,14 @@ def test_the_right_camera(disfa: Path, tmp_path: Path) -> None:
     (disfa / "Videos_LeftCamera").rename(disfa / "Video_RightCamera")
     for path in (disfa / "Video_RightCamera").iterdir():
         path.rename(path.with_name(path.name.replace("Left", "Right")))
-    assert ingest("disfa", disfa, tmp_path / "out", workers=1, camera="right").row_count == 12
+    told: list[str] = []
+    dataset = ingest("disfa", disfa, tmp_path / "out", workers=1, camera="right", note=told.append)
+    assert dataset.row_count == 12
+    assert "parsing" not in dataset.manifest.columns
+    assert told[0].endswith("parsing shows the left view: the right one goes without these parsing maps")
+    assert told[1].startswith("no landmarks called *_right: SN001.npy and 1 more must be of the right view")
+    named = ingest("disfa", disfa, tmp_path / "named", workers=1, camera="right", parsing=disfa / "parsing")
+    assert named.rows()["parsing"].null_count == 0
     refused(disfa, r"the left video of SN001 is missing: .*Videos_LeftCamera/LeftVideoSN001_comp.avi")
     refused(disfa, "camera must be left or right, but got 'top'", camera="top")
 

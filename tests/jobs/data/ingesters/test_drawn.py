@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from duchenne_jobs.data import ingest
+from duchenne_jobs.data.faces.align import crop_matrix, move_points, square_of_anchors
+from duchenne_jobs.data.faces.landmarks import anchors, to_49
 from duchenne_jobs.data.ingesters.people import SYNTHETIC_MARK
 from duchenne_jobs.data.schema import matrix
 from duchenne_jobs.data.synth.options import SynthOptions
@@ -38,3 +40,20 @@ def test_a_drawn_dataset_goes_in_with_eyes_level_and_maps_in_place(like: Any, tm
         ids = decode(map_)
         x, y = face[13].round().astype(int)  # the tip of the nose
         assert dataset.manifest.parsing_classes[ids[y, x]] == "nose"
+
+
+def test_the_right_view_of_a_drawn_disfa_takes_its_own_landmarks(tmp_path: Path) -> None:
+    raw = synthesise(SynthOptions(like="disfa", subjects=1, frames=3, size=128), tmp_path / "raw", workers=1)
+    told: list[str] = []
+    dataset = ingest("disfa", raw, tmp_path / "set", workers=1, size=96, camera="right", note=told.append)
+    assert len(told) == 1
+    assert "parsing shows the left view" in told[0]
+    assert dataset.manifest.parsing_classes is None
+    assert dataset.manifest.crop is not None
+    assert dataset.manifest.crop.parsed_by is None
+    found = matrix(dataset.rows(), "landmarks").reshape(3, 49, 2)
+    for stored, points in zip(found, np.load(raw / "landmarks" / "SN001_right.npy"), strict=True):
+        own = to_49(points[None])[0]
+        square = square_of_anchors(anchors(own))
+        assert square is not None
+        np.testing.assert_allclose(stored, move_points(own, crop_matrix(square, 96, 1.3)), atol=1e-3)

@@ -13,6 +13,9 @@ from PIL import Image
 from duchenne_jobs.data import builtin_subject_count, builtin_tasks, load_protocol, materialise, open_dataset
 from duchenne_jobs.data.builtin import builtin_subjects, parse_builtin
 from duchenne_jobs.data.errors import DatasetError
+from duchenne_jobs.data.faces.align import square_of_anchors
+from duchenne_jobs.data.faces.landmarks import anchors
+from duchenne_jobs.data.manifest import Crop
 from duchenne_jobs.data.synth.anatomy import LIKES, subject_names
 from duchenne_jobs.data.synth.paint import CLASSES
 
@@ -41,6 +44,19 @@ def test_the_crops_of_disfa(tmp_path: Path) -> None:
     inode = (tmp_path / "datasets" / Path(path).name / "manifest.json").stat().st_ino
     assert materialise(SMALL + "&noise=0.0", tmp_path) == path
     assert (tmp_path / "datasets" / Path(path).name / "manifest.json").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("like", LIKES)
+def test_the_manifest_says_how_an_ingester_would_cut_such_faces(like: str, tmp_path: Path) -> None:
+    dataset = open_dataset(materialise(f"builtin://faces?like={like}&subjects=12&frames=3&size=64", tmp_path))
+    assert dataset.manifest.crop == Crop(size=64, enlarge=1.3, aligned_by="landmarks", parsed_by="source")
+    points = np.reshape(dataset.rows(["landmarks"])["landmarks"].to_pylist(), (-1, 49, 2))
+    squares = [square_of_anchors(anchors(face)) for face in points]
+    found = np.array([(64 / square.side, square.x, square.y, square.angle) for square in squares if square is not None])
+    assert len(found) == len(points)
+    assert found[:, 0].mean() == pytest.approx(1.3, rel=0.03)
+    np.testing.assert_allclose(found[:, 1:3].mean(axis=0), 31.5, atol=1)  # the middle
+    np.testing.assert_allclose(found[:, 3], 0, atol=0.08)
 
 
 def test_the_crops_of_bp4d_have_unknown_labels_and_noise_changes_labels_alone(tmp_path: Path) -> None:

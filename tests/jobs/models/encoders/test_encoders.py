@@ -109,11 +109,10 @@ def test_a_projection_where_the_width_differs() -> None:
     [
         ({"name": "conv"}, None, "conv needs images, but the dataset has none; use encoder features or other data"),
         ({"name": "conv"}, (60, 64), "conv needs sides of 8 pixels or more, multiples of 8, but got 60 x 64"),
-        ({"name": "conv", "image_size": 100}, (64, 64), "sides of 8 pixels or more, multiples of 8, but got 100 x 100"),
         (
             {"name": "inception_v3"},
             (64, 64),
-            "sides of 75 pixels or more but got 64 x 64; set model.encoder.image_size",
+            "sides of 75 pixels or more, but got 64 x 64; set model.encoder.image_size",
         ),
         ({"name": "features"}, (64, 64), "attention reads a map of tokens, but model.encoder features gives none"),
     ],
@@ -132,6 +131,15 @@ def test_images_that_do_not_fit_are_refused(fields: dict[str, Any], size: Any, m
         ({"name": "features", "image_size": 64}, "`image_size` belongs to encoder conv or"),
         ({"name": "conv", "weights": "a.pt"}, "`weights` belongs to encoder inception_v3 or"),
         ({"name": "resnet50", "weights_sha256": "0" * 64}, "`weights_sha256` needs `weights`"),
+        (
+            {"name": "conv", "image_size": 100},
+            "`image_size`: conv needs sides of 8 pixels or more, multiples of 8, but",
+        ),
+        ({"name": "vit_b16", "image_size": 100}, "vit_b16 needs sides of 16 pixels or more, multiples of 16, but got"),
+        (
+            {"name": "inception_v3", "image_size": 74},
+            "inception_v3 needs sides of 75 pixels or more, but got 74; choose",
+        ),
     ],
     ids=str,
 )
