@@ -6,7 +6,7 @@ SWEEP ?= jobs/sweeps/quickstart.yaml
 # torch, torchvision and triton come as one set; `make lock` keeps it together.
 LOCK_SET := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help install quickstart test test-all lint format lock schema pictures bench clean
+.PHONY: help install quickstart test test-all lint format lock schema pictures bench bench-peers clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -50,6 +50,12 @@ pictures: install  ## redraw the README's picture from a sweep: make pictures ID
 
 bench: install  ## overhead of the fold pool, beside nested trainers
 	$(BIN)/python benchmarks/fold_pool.py
+
+bench-peers: install  ## the environments of the loaders beside which benchmarks/streaming.py runs
+	for peer in base hf; do \
+	  $(BIN)/uv venv --quiet --clear build/peers/$$peer && \
+	  $(BIN)/uv pip install --quiet --python build/peers/$$peer/bin/python -r benchmarks/peers/$$peer.txt || exit 1; \
+	done
 
 lock: install  ## resolve pyproject.toml into requirements.lock, keeping its pins (LOCK_OPTIONS=--upgrade renews them)
 	printf '%s\n' $(LOCK_SET) > $(VENV)/lock-set.txt

@@ -84,6 +84,14 @@ class Dataset:
             or [pa.table({name: [] for name in names}, schema=_subschema(shard_schema(self.manifest), names))]
         )
 
+    def shard_rows(self, shard: Shard) -> Any:
+        """`pyarrow.Table` of every row and column of one shard of the manifest.
+
+        Raises:
+            DatasetError: it is missing or damaged.
+        """
+        return _open_shard(self._checked_file(shard), self.location.shown(shard.path))
+
     def label_counts(self) -> dict[str, dict[int, int]]:
         """How many rows of each task are -1 (unknown), 0 and 1."""
         labels = matrix(self.rows(["labels"]), "labels")

@@ -1,27 +1,37 @@
 """Where a dataset lies: a local folder or a bucket prefix, behind one fsspec file system.
 
-A local folder never imports s3fs; a remote one never pretends to be memory-mapped (see `cache.py`).
+A local folder never imports s3fs; a remote one never pretends to be memory-mapped (see `cache.py`). Shards go in and
+out of S3 through `s3.py`; s3fs lists, reads the manifest and removes.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from duchenne_jobs.data.digest import file_digest
 from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.data.staging import staging_folder
 
+if TYPE_CHECKING:
+    from duchenne_jobs.data.s3 import Patience, Upload
+
 # `memory` is fsspec's in-process file system: for tests and notebooks.
 REMOTE_SCHEMES = ("s3", "memory")
+# Server-side encryption of what is written to S3.
+SSE_VARIABLE, SSE_KEY_VARIABLE = "DUCHENNE_S3_SSE", "DUCHENNE_S3_SSE_KMS_KEY_ID"
+SSE_KINDS = ("AES256", "aws:kms", "aws:kms:dsse")
 WORKSPACE_PREFIX = ".duchenne-writing-"
+COPY_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -86,9 +96,34 @@ class Location:
                 target = Path(self.child(path))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 source.replace(target)
+            elif self.scheme == "s3":
+                with self.open_upload(path) as upload, source.open("rb") as file:
+                    shutil.copyfileobj(file, upload, COPY_BYTES)
+                source.unlink()
             else:
                 self.filesystem.put_file(str(source), self.child(path))
                 source.unlink()
+
+    def open_upload(self, path: str) -> Upload:
+        """A file of an S3 dataset to write from start to end; it appears when closed. Its failures need `explained`."""
+        from duchenne_jobs.data.s3 import Upload
+
+        bucket, _, key = self.child(path).partition("/")
+        return Upload(bucket, key, encryption_arguments(os.environ))
+
+    def download(self, path: str, target: Path, patience: Patience) -> str:
+        """Copy a file of a remote dataset to `target`; its `sha256:...`, taken as it came. Failures need `explained`.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        if self.scheme == "s3":
+            from duchenne_jobs.data.s3 import download
+
+            bucket, _, key = self.child(path).partition("/")
+            return f"sha256:{download(bucket, key, target, patience)}"
+        self.filesystem.get_file(self.child(path), str(target))
+        return file_digest(target)
 
     def remove(self, path: str) -> None:
         """Remove a file if it is there."""
@@ -144,9 +179,31 @@ def locate(uri: str | Path) -> Location:
 def _filesystem(scheme: str) -> Any:
     import fsspec
 
+    if scheme != "s3":
+        return fsspec.filesystem(scheme)
     # A listing that s3fs remembers hides what another process wrote since.
-    options: dict[str, Any] = {"use_listings_cache": False} if scheme == "s3" else {}
+    options: dict[str, Any] = {"use_listings_cache": False}
+    encryption = encryption_arguments(os.environ)
+    if encryption:
+        options["s3_additional_kwargs"] = encryption
     return fsspec.filesystem(scheme, **options)
+
+
+def encryption_arguments(environment: Mapping[str, str]) -> dict[str, str]:
+    """What S3 is asked to do with each object that is written: `DUCHENNE_S3_SSE` and `DUCHENNE_S3_SSE_KMS_KEY_ID`.
+
+    Raises:
+        DatasetError: an unknown kind of encryption, or a key without `aws:kms`.
+    """
+    kind, key = environment.get(SSE_VARIABLE), environment.get(SSE_KEY_VARIABLE)
+    if not kind and not key:
+        return {}
+    if kind not in SSE_KINDS or (key and kind == "AES256"):
+        raise DatasetError(
+            f"{SSE_VARIABLE} must be one of {', '.join(SSE_KINDS)}, and {SSE_KEY_VARIABLE} goes with the last two, "
+            f"but got {kind!r}{' with a key' if key else ''}; set or unset them"
+        )
+    return {"ServerSideEncryption": kind} | ({"SSEKMSKeyId": key} if key else {})
 
 
 def _storage_errors(scheme: str) -> tuple[type[Exception], ...]:

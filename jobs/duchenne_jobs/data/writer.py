@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,9 @@ from duchenne_jobs.data.manifest import MANIFEST_NAME, SHARD_SUFFIX, Description
 from duchenne_jobs.data.schema import broken_rule, shard_schema
 from duchenne_jobs.data.storage import WORKSPACE_PREFIX, Location, locate
 
+if TYPE_CHECKING:
+    from duchenne_jobs.data.s3 import Upload
+
 SHARD_BYTES = 64 * 2**20  # of row data; with Arrow's framing a shard stays within 50 to 100 MB
 BATCH_BYTES = 2**20  # of row data in one record batch: what a reader touches to get one row
 _SHARD_PREFIX = "shard-"
@@ -30,9 +33,10 @@ _SHARD_PREFIX = "shard-"
 class DatasetWriter:
     """Context manager that writes one dataset to a folder or `s3://` prefix.
 
-    Shards appear one by one under their final names; `manifest.json` comes last, on a clean exit. When the block fails,
-    the shards written so far are removed and no manifest appears. Where rows are cut into batches and shards depends on
-    the rows alone, never on how they were handed in, so the same rows give the same digest.
+    Shards appear one by one under their final names; on S3 they go up in parts while they are written, without touching
+    the local disk. `manifest.json` comes last, on a clean exit. When the block fails, the shards written so far are
+    removed and no manifest appears. Where rows are cut into batches and shards depends on the rows alone, never on how
+    they were handed in, so the same rows give the same digest.
 
     A shard is closed once it holds `shard_bytes` of row data. With `keep=False` nothing stays at the destination: the
     manifest alone is computed (to compare digests).
@@ -59,6 +63,7 @@ class DatasetWriter:
         self._pending: list[Any] = []  # tables not yet cut into a batch
         self._pending_bytes = 0
         self._sink: Any = None  # open pyarrow.RecordBatchFileWriter
+        self._upload: Upload | None = None  # what it writes to, on S3
         self._shard_bytes = 0
         self._shard_rows = 0
         self._shard_subjects: set[str] = set()
@@ -138,7 +143,7 @@ class DatasetWriter:
         batch = table.take(pa.array(np.arange(table.num_rows))).combine_chunks().to_batches()[0]
         with self.location.explained("write", self._shard_name()):
             if self._sink is None:
-                self._sink = pa.ipc.new_file(str(self._workspace / self._shard_name()), self.schema)
+                self._sink = pa.ipc.new_file(self._open_shard(), self.schema)
             self._sink.write_batch(batch)
         self._shard_bytes += self._pending_bytes
         self._shard_rows += batch.num_rows
@@ -151,24 +156,41 @@ class DatasetWriter:
         if self._sink is None:
             return
         name = self._shard_name()
-        file = self._workspace / name
         with self.location.explained("write", name):
             sink, self._sink = self._sink, None
             sink.close()
-            _sync(file)
+            size, digest = self._put_in_place(name)
         shard = Shard(
             path=name,
             rows=self._shard_rows,
-            bytes=file.stat().st_size,
-            sha256=file_digest(file),
+            bytes=size,
+            sha256=digest,
             subjects=tuple(sorted(self._shard_subjects)),
         )
+        self._shards.append(shard)
+        self._shard_bytes, self._shard_rows, self._shard_subjects = 0, 0, set()
+
+    def _open_shard(self) -> Upload | str:
+        """Where the next shard is written to, for `pyarrow.ipc.new_file`."""
+        if self._keep and self.location.scheme == "s3":
+            self._upload = self.location.open_upload(self._shard_name())
+            return self._upload
+        return str(self._workspace / self._shard_name())
+
+    def _put_in_place(self, name: str) -> tuple[int, str]:
+        """(bytes, `sha256:...`) of the shard that was written, which appears under its name."""
+        if self._upload is not None:
+            upload, self._upload = self._upload, None
+            upload.close()
+            return upload.tell(), f"sha256:{upload.hexdigest()}"
+        file = self._workspace / name
+        _sync(file)
+        size, digest = file.stat().st_size, file_digest(file)
         if self._keep:
             self.location.put(file, name)
         else:
             file.unlink()
-        self._shards.append(shard)
-        self._shard_bytes, self._shard_rows, self._shard_subjects = 0, 0, set()
+        return size, digest
 
     def _finish(self) -> None:
         self._flush_batch()
@@ -186,8 +208,10 @@ class DatasetWriter:
 
     def _abandon(self) -> None:
         """Remove what was put in place. The failure that led here is the one to report, so others are passed over."""
-        if self._sink is not None:
-            sink, self._sink = self._sink, None
+        sink, self._sink = self._sink, None
+        if self._upload is not None:
+            self._upload.abort()  # and the sink is left open: to close it would write its end
+        elif sink is not None:
             _close_quietly(sink)
         for shard in self._shards if self._keep else ():
             try:

@@ -13,12 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from duchenne_jobs.data.faces import align
+from duchenne_jobs.data.faces.decoding import resized, resized_ids
 from duchenne_jobs.data.faces.detect import HAAR, open_detector
 from duchenne_jobs.data.faces.parse import OnnxParser
 from duchenne_jobs.data.manifest import Crop
 from duchenne_jobs.models import DataDescription
 from duchenne_jobs.prediction.errors import PredictionError
-from duchenne_jobs.training.decoding import resized, resized_ids
 
 WHOLE = "none"
 _ENLARGE = 1.3  # as `ingest` does by default

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from duchenne_jobs.data.errors import DatasetError
+from duchenne_jobs.data.faces.decoding import decode_face, decode_parsing, pixel_size
 from duchenne_jobs.models.inputs import Inputs
-from duchenne_jobs.training.decoding import decode_face, decode_parsing, pixel_size
 
 if TYPE_CHECKING:
     import pyarrow as pa

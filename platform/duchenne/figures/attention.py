@@ -244,7 +244,7 @@ def _read_faces(dataset: Dataset, sample: AttentionSample, count: int) -> Faces:
         NoData: a row is not there.
         ValueError: an image can't be decoded.
     """
-    from duchenne_jobs.training.decoding import decode_face, decode_parsing, pixel_size
+    from duchenne_jobs.data.faces.decoding import decode_face, decode_parsing, pixel_size
 
     manifest = dataset.manifest
     columns = [name for name in ("sequence", "frame", "image", "landmarks", "parsing") if name in manifest.columns]

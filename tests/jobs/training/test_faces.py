@@ -17,13 +17,13 @@ from PIL import Image
 
 from duchenne_jobs.config import AugmentationConfig
 from duchenne_jobs.data import Dataset, DatasetError
+from duchenne_jobs.data.faces.decoding import decode_face, decode_parsing, pixel_size
 from duchenne_jobs.data.faces.images import MAX_IMAGE_PIXELS
 from duchenne_jobs.models import DataDescription
 from duchenne_jobs.models.priors import ClassShares, mono_centres, prior_heatmap
 from duchenne_jobs.training import faces as faces_module
 from duchenne_jobs.training.augmentation import Augmentation
 from duchenne_jobs.training.batches import Batches, as_floats
-from duchenne_jobs.training.decoding import decode_face, decode_parsing, pixel_size
 from duchenne_jobs.training.faces import NO_CLASS, FaceRows, FaceStore
 from duchenne_jobs.training.split import Rows
 
