@@ -94,7 +94,11 @@ def test_links_lead_somewhere(page: str) -> None:
             assert (path.parent / target).exists(), f"{page} links to {target}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jobs/sweeps").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in sorted((ROOT / "jobs/sweeps").rglob("*.yaml")) if path.name != "prices.yaml"],
+    ids=lambda path: path.stem,
+)
 def test_the_shipped_sweeps_are_valid_and_name_their_schema(path: Path) -> None:
     load_sweep(path)
     first = path.read_text().splitlines()[0]

@@ -25,15 +25,20 @@ def validate(path: SweepFile) -> None:
 
 
 def plan(path: SweepFile, as_json: Json = False) -> None:
-    """Say what a sweep would run and cost at most; touches nothing."""
+    """Say what a sweep would run and cost at most; touches nothing. Exit 2 where its budget can't pay for one trial."""
+    from duchenne.plan import budget_faults, least, unbounded
     from duchenne.plan import plan as make_plan
     from duchenne.spec import load_sweep
+    from duchenne.spec.located import refuse
 
     sweep = load_sweep(path)
+    refuse(path, budget_faults(sweep))
     planned = make_plan(sweep)
     if as_json:
         print_json(planned.as_json())
         return
     from duchenne.cli.tables import plan_table, show
 
-    show(plan_table(sweep, planned))
+    show(plan_table(sweep, planned, least(sweep)))
+    for line in unbounded(sweep):
+        typer.echo(line)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from duchenne.cli.options import HOME, Home, Json, SweepId, print_json, resolve
+
+if TYPE_CHECKING:
+    from duchenne.records import RecordStore
 
 
 def register(app: typer.Typer) -> None:
@@ -47,17 +50,18 @@ def show_sweep(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> N
         trials = store.trials(record.id)
         failed = store.fold_jobs(record.id, state="failed")
         entries = store.entries(sweep=record.id)
+        withdrawn = record.dataset_digest in store.withdrawn_datasets()
     if as_json:
         print_json(
             {
-                "sweep": asdict(record),
+                "sweep": asdict(record) | {"withdrawn": withdrawn},
                 "trials": [asdict(trial) for trial in trials],
                 "failed": [asdict(job) for job in failed],
                 "entries": [asdict(entry) for entry in entries],
             }
         )
         return
-    for part in describe_sweep(record, trials, failed, entries):
+    for part in describe_sweep(record, trials, failed, entries, withdrawn):
         show(part)
 
 
@@ -75,19 +79,42 @@ def results(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None
     show(results_table(rows))
 
 
-def cost(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None:
-    """Print the budget of a sweep, and what is spent, reserved and wasted."""
+def cost(
+    sweep_id: SweepId,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the burn-down, as PNG and SVG.")] = None,
+    home: Home = HOME,
+    as_json: Json = False,
+) -> None:
+    """Print the budget of a sweep, and what is spent, reserved, left and wasted, by phase, trial and fold."""
     from duchenne.records import open_home
+    from duchenne.records.costs import costs_of
 
-    with open_home(resolve(home)) as store:
+    folder = resolve(home)
+    with open_home(folder) as store:
         record = store.get_sweep(sweep_id)
         balance = store.ledger.balance(record.id)
+        costs = costs_of(store, record.id)
+        drawn = _burn_down(store, record.id, folder, out) if out is not None else []
     if as_json:
-        print_json(balance)
+        print_json(balance | costs.as_json())
         return
-    from duchenne.cli.tables import cost_table, show
+    from duchenne.cli.tables import cost_tables, show
 
-    show(cost_table(record.id, balance))
+    for table in cost_tables(record.id, balance, costs):
+        show(table)
+    for path in drawn:
+        typer.echo(str(path))
+
+
+def _burn_down(store: RecordStore, sweep_id: str, home: Path, out: Path) -> list[Path]:
+    from duchenne.figures import NoData, burn_down, read_sweep
+    from duchenne.figures.style import save
+
+    try:
+        return save(burn_down(read_sweep(store, sweep_id, home)), out, "burn_down")
+    except NoData as missing:
+        typer.echo(f"not drawn: {missing}", err=True)
+        return []
 
 
 def leaderboard(

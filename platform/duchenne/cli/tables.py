@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from duchenne.boards import BoardRow
     from duchenne.boards.compare import Comparison
+    from duchenne.plan import Amounts as PlanAmounts
     from duchenne.plan import Plan
     from duchenne.records import Entry, FoldJob, ResultRow, Sweep, SweepSummary, Trial
+    from duchenne.records.costs import Costs
     from duchenne.spec import Sweep as SweepSpec
     from duchenne_jobs.data import DatasetSummary
 
@@ -45,11 +47,11 @@ def leaderboard_table(
     board: str, rows: Sequence[BoardRow], highlight: str | None = None, width: int | None = None
 ) -> Table:
     """The ranking; entries of the sweep `highlight` stand out. A narrow terminal loses columns, never letters."""
-    table = _table(
-        f"leaderboard {board}",
-        caption="F1 macro at threshold 0.5, mean over folds and seeds, with 95 % "
-        "bootstrap intervals over subjects; ranks that overlap can't be told apart",
+    explanation = (
+        "F1 macro at threshold 0.5, mean over folds and seeds, with 95 % bootstrap intervals over subjects; ranks that "
+        "overlap can't be told apart"
     )
+    table = _table(f"leaderboard {board}", caption="\n".join([explanation, *_folds_without_positives(rows)]))
     columns = {
         "rank": [_ranks(row.rank_low, row.rank_high) for row in rows],
         "method": [row.label for row in rows],
@@ -74,6 +76,16 @@ def leaderboard_table(
     return table
 
 
+def _folds_without_positives(rows: Sequence[BoardRow]) -> Iterator[str]:
+    """A line for each set of folds in which F1 of a task is 0 whatever was predicted, with the entries it concerns."""
+    concerned: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for row in rows:
+        if row.without_positives:
+            concerned[row.without_positives].append(row.label)
+    for folds, labels in concerned.items():
+        yield f"no positive label in {'; '.join(folds)}: {', '.join(labels)}"
+
+
 def _width(columns: dict[str, list[str]]) -> int:
     """Characters that the columns take, with two between them."""
     return sum(2 + max(map(len, [name, *cells])) for name, cells in columns.items()) - 2
@@ -96,9 +108,13 @@ def sweeps_table(summaries: Sequence[SweepSummary]) -> Table:
 
 
 def describe_sweep(
-    record: Sweep, trials: Sequence[Trial], failed: Sequence[FoldJob], entries: Sequence[Entry]
+    record: Sweep,
+    trials: Sequence[Trial],
+    failed: Sequence[FoldJob],
+    entries: Sequence[Entry],
+    withdrawn: bool = False,
 ) -> list[RenderableType]:
-    """`duchenne show`."""
+    """`duchenne show`; `withdrawn`: a subject was taken out of its dataset since."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -112,6 +128,7 @@ def describe_sweep(
         ("ended", _when(record.ended_at)),
         ("data", record.dataset_uri),
         ("dataset", record.dataset_digest),
+        ("withdrawn", "its data was withdrawn: a subject was forgotten" if withdrawn else None),
         ("folds", record.folds_digest),
         ("code", record.code_revision),
     ):
@@ -151,23 +168,43 @@ def results_table(rows: Sequence[ResultRow]) -> Table:
     return table
 
 
-def cost_table(sweep_id: str, balance: dict[str, dict[str, float | None]]) -> Table:
-    """`duchenne cost`."""
-    table = _table(f"cost of {sweep_id}")
+def cost_tables(sweep_id: str, balance: dict[str, dict[str, float | None]], costs: Costs) -> list[Table]:
+    """`duchenne cost`: the balance, what is left and wasted, then what it went to, as far as leases say."""
+    whole = _amounts_table(f"cost of {sweep_id}")
+    wasted = {"retries": costs.retries, "idle": costs.idle, "early-stopped trials": costs.early_stopped}
+    lines = [(name, balance[name]) for name in ("budget", "spent", "reserved")]
+    lines += [("left", costs.left.as_json()), ("wasted", balance["wasted"])]
+    lines += [(f"  {name}", amounts.as_json()) for name, amounts in wasted.items()]
+    for name, amounts in lines:
+        whole.add_row(name, *_cells(amounts))
+    tables = [whole]
+    for title, parts in (("by phase", costs.phases), ("by trial", costs.trials), ("by fold", costs.folds)):
+        if parts:
+            tables.append(_amounts_table(title))
+            for part in parts:
+                name = part.name if part.trial is None else f"trial {part.trial} {part.name}"
+                tables[-1].add_row(name, *_cells(part.amounts.as_json()))
+    return tables
+
+
+def _amounts_table(title: str) -> Table:
+    table = _table(title)
     for name in ("", "USD", "GPU-hours", "wall seconds"):
-        table.add_column(name, justify="right" if name else "left")
-    for name, amounts in balance.items():
-        table.add_row(name, _usd(amounts["usd"]), number(amounts["gpu_hours"]), number(amounts["wall_seconds"], 1))
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     return table
 
 
-def plan_table(sweep: SweepSpec, plan: Plan) -> Table:
+def _cells(amounts: dict[str, float | None]) -> tuple[str, str, str]:
+    return _usd(amounts["usd"]), number(amounts["gpu_hours"]), number(amounts["wall_seconds"], 1)
+
+
+def plan_table(sweep: SweepSpec, plan: Plan, least: PlanAmounts) -> Table:
     """`duchenne plan`."""
-    table = _table(f"plan of {sweep.metadata.name}: {plan.counts.trials} trials, {plan.counts.fold_jobs} fold jobs")
-    for name in ("", "USD", "GPU-hours", "wall seconds"):
-        table.add_column(name, justify="right" if name else "left")
-    for name, amounts in (("at worst", plan.worst.as_json()), ("expected", plan.expected.as_json())):
-        table.add_row(name, *(number(amounts[unit], 2) for unit in UNITS))
+    table = _amounts_table(
+        f"plan of {sweep.metadata.name}: {plan.counts.trials} trials, {plan.counts.fold_jobs} fold jobs"
+    )
+    for name, amounts in (("at worst", plan.worst), ("expected", plan.expected), ("at least", least)):
+        table.add_row(name, *(number(amounts.as_json()[unit], 2 if name != "at least" else 4) for unit in UNITS))
     table.caption = (
         f"{plan.counts.search_jobs} fold jobs of the search, {plan.counts.evaluation_jobs} of the evaluation, "
         f"each on {plan.workers_per_fold} x ({plan.resources.cpu:g} CPU, {plan.resources.gpu:g} GPU)"

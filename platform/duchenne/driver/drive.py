@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from duchenne.clusters.local import Machine, embedded_ray
-from duchenne.driver.entries import save_entries, worker_usd_per_second
+from duchenne.driver.budget import (
+    budget_of,
+    close_search,
+    require_prices,
+    require_team_budget,
+    search_was_cut,
+    too_small,
+)
+from duchenne.driver.entries import save_entries
 from duchenne.driver.heartbeat import LOCK_SECONDS, BudgetSpent, Heartbeat
 from duchenne.driver.prepare import code_revision, prepare_data
 from duchenne.driver.progress import Monitor, Observer
+from duchenne.plan.holdback import evaluation_need
+from duchenne.plan.rates import worker_rate
+from duchenne.plan.teams import team_limits
 from duchenne.pool import PoolOptions
 from duchenne.pool.messages import JobRunner
 from duchenne.pool.run import FoldPool
-from duchenne.records import Amounts, Lock, NewSweep, RecordStore, holder_name, open_home
+from duchenne.records import Lock, NewSweep, RecordStore, holder_name, open_home
 from duchenne.records import Sweep as SweepRecord
 from duchenne.records.rows import SweepState
 from duchenne.search import NothingToSelect, Selection, SweepContext, run_search, select
@@ -26,6 +38,7 @@ from duchenne_jobs.data.digest import canonical_digest
 from duchenne_jobs.training import FoldJob
 from duchenne_jobs.training.runner import FoldJobRunner
 
+IMAGE_VARIABLE = "DUCHENNE_IMAGE"  # set by whoever starts the image: it can't know its own digest
 DRIVER_DEATHS = 1_000_000  # a driver's death is no fault of the jobs that it was running
 
 
@@ -61,6 +74,7 @@ def run_sweep(
     home: Path,
     observer: Observer,
     runner: Callable[[], JobRunner] = FoldJobRunner,
+    identifier: str | None = None,
 ) -> SweepEnd:
     """Run a new sweep to its end on this machine.
 
@@ -68,13 +82,17 @@ def run_sweep(
         sweep: what the file says; `text` is the file itself, for the records.
         home: folder of records, datasets, checkpoints and predictions.
         runner: what the pool's workers run jobs with.
+        identifier: the sweep's id where it was chosen before.
 
     Raises:
         duchenne_jobs.data.DatasetError, duchenne_jobs.data.FoldError: the data is not as the sweep says; nothing runs.
+        duchenne.plan.BudgetRefused, duchenne.plan.teams.TeamBudgetSpent: it can't be paid for; nothing runs.
         duchenne.records.RecordsError: the records can't be read or written.
     """
+    require_prices(sweep)
     data = prepare_data(sweep, home, observer.checking_data)
     with open_home(home) as store:
+        require_team_budget(store, sweep, home, budget_of(sweep))
         record = store.create_sweep(
             NewSweep(
                 name=sweep.metadata.name,
@@ -87,12 +105,10 @@ def run_sweep(
                 dataset_digest=data.dataset_digest,
                 folds_digest=data.folds_digest,
                 code_revision=code_revision(),
-                budget=Amounts(
-                    usd=sweep.budget.usd,
-                    gpu_seconds=None if sweep.budget.gpu_hours is None else sweep.budget.gpu_hours * 3600,
-                    wall_seconds=sweep.budget.wall_seconds,
-                ),
-            )
+                image=os.environ.get(IMAGE_VARIABLE),
+                budget=budget_of(sweep),
+            ),
+            identifier,
         )
         observer.started(record.id)
         return _drive(store, record, sweep, home, observer, runner)
@@ -108,12 +124,14 @@ def resume_sweep(
         duchenne.records.LockHeldError: another driver works on it.
         duchenne.records.RecordsConflictError: its data or folds have changed since.
         duchenne_jobs.data.DatasetError: its data can't be read.
+        duchenne.plan.teams.TeamBudgetSpent: its team's month has no room for it.
     """
     with open_home(home) as store:
         record = store.get_sweep(sweep_id)
         if record.state == "succeeded":
             return SweepEnd(record.id, "succeeded", None, record.board)
         sweep = Sweep.model_validate(record.spec)
+        require_team_budget(store, sweep, home, record.budget, record)
         data = prepare_data(sweep, home, observer.checking_data)
         store.bind_data(record.id, dataset_digest=data.dataset_digest, folds_digest=data.folds_digest)
         observer.started(record.id)
@@ -135,7 +153,10 @@ def _drive(
         store.requeue_unfinished(record.id, token=lock.token, retry_limit=DRIVER_DEATHS)
         store.ledger.expire(sweep=record.id)
         store.set_sweep_state(record.id, "running", token=lock.token)
-        with Heartbeat(store, lock, priced=worker_usd_per_second(sweep) > 0) as heartbeat:
+        least = too_small(store, record, sweep)
+        if least is not None:
+            raise _Ended("exhausted", least)
+        with Heartbeat(store, lock, priced=worker_rate(sweep).usd_per_second > 0) as heartbeat:
             _run_phases(store, record, sweep, home, observer, runner, lock, heartbeat)
         state, reason = "succeeded", None
     except _Ended as ended:
@@ -167,11 +188,15 @@ def _run_phases(
     resources = sweep.folds.resources
     machine = Machine.here()
     workers = machine.workers(resources.cpu, resources.gpu)
+    rate = worker_rate(sweep)
     options = PoolOptions(
         workers=workers,
         cpus=resources.cpu,
         gpus=resources.gpu,
-        usd_per_second=worker_usd_per_second(sweep),
+        usd_per_second=rate.usd_per_second,
+        billing_quantum_seconds=rate.quantum_seconds,
+        need=evaluation_need(sweep, workers),
+        team=team_limits(home, sweep.metadata.team),
     )
     assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
     folder = home / "sweeps" / record.id
@@ -186,16 +211,18 @@ def _run_phases(
             observer.watch(monitor)
             baselines = pool.ask(baseline_jobs(context))
             monitor.stage = "searching"
-            run_search(context, store, lock.token, pool)
-            _require_going_on(pool)
+            _search(context, store, lock.token, pool)
             selection = _select(store, context)
             monitor.stage = "evaluating on the test folds"
             selected = selection.by_fold
-            neural = _comparator_jobs(context, selected) + evaluation_jobs(context, selected)
-            pool.wait([baselines, pool.ask(neural)])
-            _require_going_on(pool)
+            # The sweep's own configuration first: it is the entry that the search was paid for.
+            jobs = (evaluation_jobs(context, selected), _comparator_jobs(context, selected))
+            pool.wait([baselines, *(pool.ask(part) for part in jobs)])
+            _require_unstopped(pool)
             monitor.stage = "writing entries"
             save_entries(store, record, sweep, selection, home, lock.token)
+            _require_going_on(pool)
+            _require_comparators(pool)
             _require_evaluated(store, record)
             # The search's checkpoints have served; those of the evaluation are the entries' models.
             for checkpoint in (folder / "checkpoints").glob("search-*"):
@@ -208,6 +235,17 @@ def _run_phases(
             observer.ended()
             pool.close()
             shutil.rmtree(folder / "ray", ignore_errors=True)
+
+
+def _search(context: SweepContext, store: RecordStore, token: str, pool: FoldPool) -> None:
+    """Run the search until it is done or its share of the budget is used up."""
+    if search_was_cut(store, context.sweep_id):
+        return
+    run_search(context, store, token, pool)
+    _require_going_on(pool)
+    cut = pool.snapshot().search_over
+    if cut is not None and not close_search(store, context.sweep_id, token, cut):
+        raise _Ended("exhausted", cut)
 
 
 def _select(store: RecordStore, context: SweepContext) -> Selection:
@@ -247,6 +285,19 @@ def _require_going_on(pool: FoldPool) -> None:
     if ending is not None:
         state, reason = ending
         raise _Ended("failed" if state == "done" else state, reason)
+
+
+def _require_unstopped(pool: FoldPool) -> None:
+    """A budget that is used up leaves whole evaluations, which are entered; anything else ends here."""
+    ending = pool.snapshot().ending
+    if ending is not None and ending[0] != "exhausted":
+        _require_going_on(pool)
+
+
+def _require_comparators(pool: FoldPool) -> None:
+    over = pool.snapshot().comparators_over
+    if over is not None:
+        raise _Ended("exhausted", f"{over}; raise the budget and resume: comparators are left without an entry")
 
 
 def _require_evaluated(store: RecordStore, record: SweepRecord) -> None:

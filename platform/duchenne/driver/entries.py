@@ -7,7 +7,7 @@ from pathlib import Path
 
 from duchenne.boards.columns import FloatArray, fold_row
 from duchenne.boards.verify import entry_metrics, verify
-from duchenne.plan.counting import count
+from duchenne.plan.rates import worker_rate
 from duchenne.records import Entry, FoldJob, NewEntry, PredictionFile, RecordStore
 from duchenne.records import Sweep as SweepRecord
 from duchenne.search import Selection
@@ -26,13 +26,14 @@ def save_entries(
     for job in store.fold_jobs(record.id, phase="evaluation"):
         by_method[job.key.method].append(job)
     seconds = _seconds_by_method(store, record.id)
+    tried = len(store.trials(record.id))  # fewer than the file says where the budget cut the search
     entries = []
     for method, jobs in by_method.items():
         if any(job.state != "succeeded" for job in jobs):
             continue
         own = any(job.key.trial is not None for job in jobs)
         thresholds = inner_thresholds(home / "sweeps" / record.id, sweep, selection, method) if own else {}
-        entry = _build(record, sweep, selection, method, jobs, home, seconds[method, own], thresholds)
+        entry = _build(record, sweep, selection, method, jobs, home, seconds[method, own], thresholds, tried)
         entries.append(store.save_entry(entry, token=token))
     return entries
 
@@ -46,6 +47,7 @@ def _build(
     home: Path,
     seconds: float,
     thresholds: dict[int, FloatArray],
+    trials: int,
 ) -> NewEntry:
     assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
     assert record.folds_digest is not None  # noqa: S101 - the same
@@ -62,7 +64,7 @@ def _build(
     ]
     verification = verify(dict(metrics), files, home, per_fold)
     configs = [_config_of(method, config, sweep) for _, config in selection.by_fold]
-    price = worker_usd_per_second(sweep)
+    price = worker_rate(sweep).usd_per_second
     return NewEntry(
         board=record.board,
         team=record.team,
@@ -78,7 +80,7 @@ def _build(
         folds_digest=record.folds_digest,
         cost_usd=price * seconds if price else None,
         gpu_hours=sweep.folds.resources.gpu * seconds / 3600,
-        trials=0 if method in BASELINE_NAMES else count(sweep).trials,
+        trials=0 if method in BASELINE_NAMES else trials,
     )
 
 
@@ -99,12 +101,6 @@ def inner_thresholds(folder: Path, sweep: Sweep, selection: Selection, method: s
             rows = concatenate([read_predictions(path) for path in paths])
             thresholds[fold] = best_thresholds(rows.labels, rows.probabilities)
     return thresholds
-
-
-def worker_usd_per_second(sweep: Sweep) -> float:
-    """Price of one worker of the pool."""
-    resources, prices = sweep.folds.resources, sweep.prices
-    return (resources.cpu * prices.cpu_hour_usd + resources.gpu * prices.gpu_hour_usd) / 3600
 
 
 def _config_of(method: str, config: RunConfig, sweep: Sweep) -> RunConfig:

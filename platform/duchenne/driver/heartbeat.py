@@ -8,15 +8,14 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from duchenne.plan.leasing import BEAT_SECONDS, TEARDOWN_SECONDS
 from duchenne.records import Amounts, Lease, Lock, LockLostError, RecordsError, RecordStore, Refusal, holder_name
 
 if TYPE_CHECKING:
     from duchenne.pool.run import FoldPool
 
 LOGGER = logging.getLogger("duchenne.driver")
-BEAT_SECONDS = 2.0
 LOCK_SECONDS = 60.0
-TEARDOWN_SECONDS = 10.0  # wall time that a lease holds beyond the next beat
 
 
 class BudgetSpent(Exception):  # noqa: N818 - the sweep's end, with a line for the user

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from duchenne.clusters.local import Machine, TooSmall
 from duchenne.search.jobs import folds_request
 from duchenne.spec import Sweep
+from duchenne.spec.encoders import possible_encoders
+from duchenne.spec.errors import dotted
 from duchenne.spec.guidance import guidance_file_faults
 from duchenne.spec.inputs import DataColumns, input_faults
 from duchenne.spec.orders import order_task_faults
 from duchenne_jobs.data import Dataset, DatasetError, FoldError, SubjectLabels, materialise, open_dataset
 from duchenne_jobs.data.digest import canonical_digest
+from duchenne_jobs.models.encoders.weights import WeightsError, require_weights
+from duchenne_jobs.training.faces import FaceStore
 from duchenne_jobs.training.split import folds_of
+
+REVISION_VARIABLE = "DUCHENNE_REVISION"  # the Dockerfile's
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     """Open and check the dataset, and split its subjects.
 
     Raises:
-        duchenne_jobs.data.DatasetError: no dataset there, a shard that differs from its checksum, no features.
+        duchenne_jobs.data.DatasetError: no dataset there, a shard that differs from its checksum, no features, images
+            that an encoder can't take, or a file of weights that is missing or another one.
         duchenne.clusters.local.TooSmall: a worker is more than this machine has.
         duchenne_jobs.data.FoldError: its subjects can't be split as the sweep says, or a task has no positive label
             to learn from in one of the training sets.
@@ -53,6 +61,7 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     dataset = open_dataset(_absolute(materialise(sweep.data.uri, home)))
     dataset.verify(progress)
     _require_columns(sweep, dataset)
+    _require_weights(sweep)
     _require_known_labels(sweep, dataset)
     _require_fitting_orders(sweep, dataset)
     inner = sweep.folds.inner_count
@@ -67,9 +76,12 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
 
 
 def code_revision() -> str:
-    """The git revision of the source tree that runs, `-dirty` if it was changed; the version of an installed wheel."""
+    """The git revision of the source tree that runs, `-dirty` if it was changed; that of an image; else the version."""
     root = Path(__file__).parents[3]
     if not (root / ".git").exists():
+        built_from = os.environ.get(REVISION_VARIABLE, "unknown")
+        if built_from != "unknown":
+            return built_from[:12]
         return f"duchenne {version('duchenne')}"
 
     def git(*arguments: str) -> str:
@@ -87,8 +99,24 @@ def _absolute(uri: str) -> str:
 def _require_columns(sweep: Sweep, dataset: Dataset) -> None:
     """A dataset that was not on this disk when the file was validated is asked here what it has."""
     manifest = dataset.manifest
-    for fault in (*input_faults(sweep, DataColumns.of(manifest)), *guidance_file_faults(sweep, manifest)):
+    columns = DataColumns.of(manifest)
+    if "image" in manifest.columns and any(encoder.has_tokens for encoder in possible_encoders(sweep)):
+        columns = replace(columns, image_size=FaceStore(dataset, decoded_bytes=0).size)
+    for fault in (*input_faults(sweep, columns), *guidance_file_faults(sweep, manifest)):
         raise DatasetError(fault.located)
+
+
+def _require_weights(sweep: Sweep) -> None:
+    """An encoder reads its weights when it is built: refuse it here, not when a comparator's turn comes."""
+    seen: set[tuple[str | None, str | None]] = set()
+    for encoder, place in possible_encoders(sweep).items():
+        file = (encoder.weights, encoder.weights_sha256)
+        if file not in seen:
+            seen.add(file)
+            try:
+                require_weights(encoder)
+            except WeightsError as error:
+                raise DatasetError(f"{dotted(place)}: {error}") from error
 
 
 def _require_fitting_orders(sweep: Sweep, dataset: Dataset) -> None:

@@ -17,7 +17,7 @@ from duchenne.figures.source import NoData, SweepData, read_sweep
 if TYPE_CHECKING:
     from duchenne.figures.attention import attention_by_head, attention_by_task, priors
     from duchenne.figures.board import leaderboard
-    from duchenne.figures.costs import spend
+    from duchenne.figures.costs import burn_down, spend
     from duchenne.figures.curves import learning_curves, validation_by_value
     from duchenne.figures.draw import FIGURES, draw_all
     from duchenne.figures.labels import calibration, prediction_histograms
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "FIGURES": "draw",
+    "burn_down": "costs",
     "calibration": "labels",
     "attention_by_head": "attention",
     "attention_by_task": "attention",
@@ -59,6 +60,7 @@ __all__ = [
     "attention_by_head",
     "attention_by_task",
     "attribution",
+    "burn_down",
     "calibration",
     "draw_all",
     "leaderboard",

@@ -1,4 +1,4 @@
-"""What the sweep spent: worker time by phase, and every unit that is counted, over time and against its limit."""
+"""What the sweep spent: worker time by phase, every unit against its limit, and what was left of the budget."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from duchenne.figures.style import (
     GREEN,
     MUTED,
     VERMILION,
+    capitalised,
     label_ends,
     new_figure,
     percent,
     plural,
     styled,
 )
-from duchenne.records import Amounts
+from duchenne.records import Amounts, Lease
 
 PLOT_HEIGHT = 3.1
 OFF_SCALE = 20.0
 """A limit of more than so many times what was spent would flatten the curve: it is written, not drawn."""
 
 POINTS = 400
+PHASES = ("search", "evaluation", "other")
 UNITS = {"usd": ("USD", 1.0), "gpu_seconds": ("GPU-hours", 3600.0), "wall_seconds": ("wall time", 1.0)}
 """Unit of the ledger -> its name, and how many of the ledger's make one."""
 
@@ -90,6 +92,70 @@ def spend(data: SweepData) -> Figure:
         axes.set_xlabel(f"{name} since the start")
         axes.set_xlim(0, span / scale)
     return figure
+
+
+@styled
+def burn_down(data: SweepData) -> Figure:
+    """What was left of each limit over time, the part that each phase took below it, and when the search was cut.
+
+    Raises:
+        NoData: no lease has ended, or nothing is limited.
+    """
+    limits = {unit: limit for unit in UNITS if (limit := getattr(data.record.budget, unit)) is not None}
+    settled = [lease for lease in data.leases if lease.settled_at is not None]
+    if not limits or not settled:
+        raise NoData("a burn-down needs a limit and a settled lease, and the sweep has none")
+    origin = min(lease.opened_at for lease in settled)
+    span = max(max(((lease.settled_at or origin) - origin).total_seconds() for lease in settled), 1e-3)
+    seconds = np.linspace(0.0, span, POINTS)
+    name, scale = _time_unit(span)
+    left = {unit: 1.0 - sum(getattr(lease.spent, unit) or 0.0 for lease in settled) / limits[unit] for unit in limits}
+    title = ", ".join(f"{percent(max(0.0, share))} of the {UNITS[unit][0]} limit left" for unit, share in left.items())
+    subtitle = "Line: the limit less what was spent. Bands: what each phase took. Dotted: spending it evenly."
+    figure = new_figure(data, capitalised(title), subtitle, PLOT_HEIGHT)
+    cut = data.search_cut
+    for axes, (unit, limit) in zip(figure.subplots(1, len(limits), squeeze=False)[0], limits.items(), strict=True):
+        phases = {
+            phase: cumulative(_stretches(settled, unit, phase), origin, seconds) / UNITS[unit][1] for phase in PHASES
+        }
+        _burning(axes, unit, limit / UNITS[unit][1], phases, seconds / scale)
+        if cut is not None:
+            moment = (cut - origin).total_seconds() / scale
+            axes.axvline(moment, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), gid="search-cut")
+            side = "left" if moment < span / scale / 2 else "right"
+            place = axes.get_xaxis_transform()
+            axes.text(moment, 0.03, " search cut ", transform=place, ha=side, va="bottom", fontsize=8, color=MUTED)
+        axes.set_xlabel(f"{name} since the start")
+        axes.set_xlim(0, span / scale)
+    return figure
+
+
+def _stretches(leases: Sequence[Lease], unit: str, phase: str) -> list[Stretch]:
+    """What the leases of one phase spent of a unit; those of no phase are the driver's and the nodes'."""
+    return [
+        Stretch(lease.opened_at, lease.settled_at, amount)
+        for lease in leases
+        if lease.settled_at is not None
+        and lease.resource.get("phase", "other") == phase
+        and (amount := getattr(lease.spent, unit))
+    ]
+
+
+def _burning(axes: Axes, unit: str, limit: float, phases: dict[str, FloatArray], times: FloatArray) -> None:
+    axes.set_title(f"{'Wall time (s)' if unit == 'wall_seconds' else UNITS[unit][0]} left")
+    top, labels = np.full_like(times, limit), []
+    for (phase, spent), colour in zip(phases.items(), (BLUE, GREEN, MUTED), strict=True):
+        if spent[-1] <= 0:
+            continue
+        below = top - spent
+        axes.fill_between(times, below, top, color=colour, alpha=0.25, linewidth=0)
+        labels.append(((float(top[-1]) + float(below[-1])) / 2, f"{phase} {spent[-1]:.3g}", colour))
+        top = below
+    axes.plot(times, top, color=VERMILION, gid=f"{unit}-left")
+    labels.append((float(top[-1]), f"left {max(0.0, float(top[-1])):.3g}", VERMILION))
+    axes.plot([0, times[-1]], [limit, 0.0], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+    axes.set_ylim(0, 1.04 * limit)
+    label_ends(axes, labels, PLOT_HEIGHT - 0.8)
 
 
 def _leased(data: SweepData, unit: str) -> list[Stretch]:

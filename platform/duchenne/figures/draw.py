@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from duchenne.figures.attention import attention_by_head, attention_by_task, priors
 from duchenne.figures.board import leaderboard
-from duchenne.figures.costs import spend
+from duchenne.figures.costs import burn_down, spend
 from duchenne.figures.curves import learning_curves, validation_by_value
 from duchenne.figures.labels import calibration, prediction_histograms
 from duchenne.figures.order_search import order_distance_evolution
@@ -40,6 +40,7 @@ FIGURES: Final[dict[str, Callable[[SweepData], Figure]]] = {
     "attention_by_head": attention_by_head,
     "priors": priors,
     "spend": spend,
+    "burn_down": burn_down,
 }
 """File name -> what draws it, in the order in which a reader wants them."""
 

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from duchenne.boards import BoardRow, CountsError, EntryReport, rank, report_ent
 from duchenne.boards.counts import read_checked
 from duchenne.records import Attempt, Entry, FoldJob, FoldJobKey, Lease, RecordStore, ResultRow, Trial
 from duchenne.records import Sweep as SweepRecord
+from duchenne.records.rows import SEARCH_CUT
 from duchenne.spec import Sweep, apply, rungs
 from duchenne_jobs.evaluation import Predictions, read_predictions
 from duchenne_jobs.evaluation.attention import AttentionSample, read_attention
@@ -59,6 +61,7 @@ class SweepData:
         attempts, leases: what ran and what was reserved for it.
         board: the ranking of the sweep's board, entries of other sweeps included.
         entries: the sweep's own.
+        search_cut: when the budget ended the search before its last trial; None where it didn't.
     """
 
     record: SweepRecord
@@ -71,6 +74,7 @@ class SweepData:
     leases: tuple[Lease, ...]
     board: tuple[BoardRow, ...]
     entries: tuple[Entry, ...] = ()
+    search_cut: datetime | None = None
 
     @cached_property
     def held_out(self) -> dict[str, dict[tuple[int, int], Predictions]]:
@@ -196,6 +200,7 @@ def read_sweep(store: RecordStore, sweep_id: str, home: Path) -> SweepData:
         leases=tuple(store.ledger.leases(record.id)),
         board=tuple(rank(store, record.board, root=home)),
         entries=tuple(store.entries(sweep=record.id)),
+        search_cut=next((event.at for event in store.events(record.id) if event.what == SEARCH_CUT), None),
     )
 
 

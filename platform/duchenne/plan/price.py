@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from duchenne.plan.counting import Counts, count
+from duchenne.plan.rates import SECONDS_PER_HOUR, worker_rate
 from duchenne.spec.search import Asha, rungs
-from duchenne.spec.sections import Prices, Resources
+from duchenne.spec.sections import Resources
 from duchenne.spec.sweep import Sweep
-
-SECONDS_PER_HOUR = 3600.0
 
 
 @dataclass(frozen=True)
@@ -94,20 +93,13 @@ def _expected(sweep: Sweep, counts: Counts, worst: Amounts, estimate: Estimate) 
     wall = estimate.startup_seconds + busy / parallel
     job_hours = (busy + parallel * estimate.startup_seconds) / SECONDS_PER_HOUR
     workers = sweep.folds.workers_per_fold
+    hourly = worker_rate(sweep).usd_per_second * SECONDS_PER_HOUR
     gpu_hours = job_hours * workers * sweep.folds.resources.gpu
-    cpu_hours = job_hours * workers * sweep.folds.resources.cpu
     return Amounts(
-        usd=_at_most(_usd(sweep.prices, cpu_hours, gpu_hours), worst.usd),
+        usd=_at_most(hourly * job_hours * workers if hourly else None, worst.usd),
         gpu_hours=_at_most(gpu_hours, worst.gpu_hours),
         wall_seconds=_at_most(wall, worst.wall_seconds),
     )
-
-
-def _usd(prices: Prices, cpu_hours: float, gpu_hours: float) -> float | None:
-    """Dollars; None while no price is set, since nobody said that the machine is free."""
-    if prices.cpu_hour_usd == 0 and prices.gpu_hour_usd == 0:
-        return None
-    return cpu_hours * prices.cpu_hour_usd + gpu_hours * prices.gpu_hour_usd
 
 
 def _at_most(amount: float | None, limit: float | None) -> float | None:

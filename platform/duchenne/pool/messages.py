@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from duchenne.plan.holdback import EvaluationNeed
+from duchenne.plan.leasing import GRACE_SECONDS, QUANTUM_SECONDS
+from duchenne.records import Amounts
 from duchenne_jobs.training import FoldJob, JobContext, SegmentResult
 
 NAMESPACE = "duchenne"  # Ray's, for the names of actors
@@ -26,7 +29,9 @@ class PoolOptions:
     Attributes:
         workers: ranks of the Ray Train run.
         cpus, gpus: resources of each.
-        usd_per_second: price of one worker.
+        usd_per_second: price of one worker, billed in `billing_quantum_seconds`; 0 bills fractions.
+        need: what the evaluation will be, for which the search leaves a share; None holds nothing back.
+        team: what the sweep's team may spend in a month; None for no limit.
         quantum_seconds: how long a lease lasts before it must be renewed.
         grace_seconds: reserved beyond a quantum, for saving and stopping.
         max_deaths: workers that one job may take with it before it counts as failed.
@@ -36,8 +41,11 @@ class PoolOptions:
     cpus: float
     gpus: float
     usd_per_second: float = 0.0
-    quantum_seconds: float = 10.0
-    grace_seconds: float = 5.0
+    billing_quantum_seconds: float = 0.0
+    need: EvaluationNeed | None = None
+    team: Amounts | None = None
+    quantum_seconds: float = QUANTUM_SECONDS
+    grace_seconds: float = GRACE_SECONDS
     max_deaths: int = 3
 
 
@@ -80,6 +88,7 @@ class PoolSnapshot:
         busy_seconds: worker-seconds spent under leases, settled or open.
         warm_workers: ranks that have asked for work.
         ending: how and why no more segments are granted, or None.
+        search_over, comparators_over: why they ended before the rest, which goes on; None while they go on too.
     """
 
     running: tuple[str, ...]
@@ -88,3 +97,10 @@ class PoolSnapshot:
     busy_seconds: float
     warm_workers: int
     ending: tuple[OutcomeState, str] | None
+    search_over: str | None = None
+    comparators_over: str | None = None
+
+    @property
+    def search_ended(self) -> bool:
+        """Whether no trial will get another segment."""
+        return self.ending is not None or self.search_over is not None

@@ -16,12 +16,14 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar
 
-from duchenne.pool.filing import Filing
+from duchenne.plan.holdback import Purpose
+from duchenne.pool.filing import Denial, Filing, purpose_of
 from duchenne.pool.messages import Outcome, OutcomeState, PoolClosed, PoolOptions, PoolSnapshot, Segment
-from duchenne.records import RecordsError
+from duchenne.records import RecordsError, open_store
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
 
 POLL_SECONDS = 5.0  # how long a worker's question for work stays open
+ROOM_SECONDS = 0.2  # how soon a worker may ask again for money that other leases still hold
 
 
 @dataclass(order=True)
@@ -43,6 +45,7 @@ class _Granted:
     lease: int
     granted_at: float
     epoch: int = 0
+    paused: bool = False  # told to stop for want of money that other leases hold: it goes back to the queue
 
 
 Answer = TypeVar("Answer")
@@ -81,8 +84,9 @@ class JobQueue:
     def __init__(
         self, sweep: str, records: str, home: str, options: PoolOptions, deadline_seconds: float | None
     ) -> None:
-        self._filing = Filing(sweep, records, home, options)
+        self._filing = Filing(sweep, open_store(records), home, options)
         self._options = options
+        self._whole = deadline_seconds or 0.0
         self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         self._waiting: list[_Waiting] = []
         self._granted: dict[int, _Granted] = {}
@@ -92,6 +96,7 @@ class JobQueue:
         self._ticket = itertools.count()
         self._arrival = asyncio.Event()
         self._ending: tuple[OutcomeState, str] | None = None
+        self._over: dict[Purpose, str] = {}
         self._closed = False
         self._done = 0
         self._busy_seconds = 0.0
@@ -155,6 +160,8 @@ class JobQueue:
             busy_seconds=self._busy_seconds + open_seconds,
             warm_workers=len(self._workers),
             ending=self._ending,
+            search_over=self._over.get("search"),
+            comparators_over=self._over.get("comparator"),
         )
 
     # What workers ask -------------------------------------------------------------------------------------------------
@@ -184,20 +191,19 @@ class JobQueue:
                 return None
         if self._closed:
             return PoolClosed()
-        if not self._waiting:
-            return None
-        if self._past_deadline(self._options.quantum_seconds):
-            await self.end("exhausted", "budget.wall_seconds is used up: no time is left for another lease")
-            return None
-        refusal = self._filing.reserve(worker)
-        if isinstance(refusal, str):
-            await self.end("exhausted", refusal)
-            return None
-        waiting = heapq.heappop(self._waiting)
-        granted = _Granted(waiting, worker, refusal, time.monotonic())
-        self._granted[refusal] = granted
-        attempt = self._filing.begin(waiting.job.key, worker)
-        return Segment(refusal, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
+        while self._waiting:
+            key = self._waiting[0].job.key
+            lease = self._out_of_time(key, self._options.quantum_seconds) or self._filing.reserve(worker, key)
+            if not isinstance(lease, Denial):
+                waiting = heapq.heappop(self._waiting)
+                self._granted[lease] = _Granted(waiting, worker, lease, time.monotonic())
+                attempt = self._filing.begin(key, worker)
+                return Segment(lease, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
+            if lease.passing:
+                await asyncio.sleep(ROOM_SECONDS)
+                return None
+            await self._run_out(purpose_of(key), lease)
+        return None
 
     @_ends_sweep_without_records
     async def renew(self, lease: int) -> bool:
@@ -205,14 +211,13 @@ class JobQueue:
         granted = self._granted.get(lease)
         if granted is None or not self._may_go_on(granted):
             return False
-        if self._past_deadline(0.0):
-            await self.end("exhausted", "budget.wall_seconds is used up")
-            return False
-        refusal = self._filing.extend(lease)
-        if refusal is not None:
-            await self.end("exhausted", refusal)
-            return False
-        return True
+        key = granted.waiting.job.key
+        denial = self._out_of_time(key, 0.0) or self._filing.extend(lease)
+        if denial is not None and denial.passing:
+            granted.paused = True
+        elif denial is not None:
+            await self._run_out(purpose_of(key), denial)
+        return denial is None
 
     @_ends_sweep_without_records
     async def report(self, lease: int, epoch: int, metrics: dict[str, float]) -> bool:
@@ -254,9 +259,13 @@ class JobQueue:
             return
         key = granted.waiting.job.key
         withdrawn = key.trial in self._withdrawn
+        if granted.paused and not withdrawn and self._end_of(key) is None:
+            self._filing.end_attempt(key, "interrupted", None)
+            self._put(granted.waiting)
+            return
         self._filing.end_attempt(key, "stopped" if withdrawn else "interrupted", None)
         ending: tuple[OutcomeState, str] = ("stopped", "early stopping")
-        state, reason = ending if withdrawn or self._ending is None else self._ending
+        state, reason = ending if withdrawn else self._end_of(key) or ending
         _answer(granted.waiting, Outcome(state, granted.epoch, error=reason))
 
     @_ends_sweep_without_records
@@ -269,8 +278,9 @@ class JobQueue:
     # Inside -----------------------------------------------------------------------------------------------------------
 
     def _put(self, waiting: _Waiting) -> None:
-        if self._ending is not None:
-            _answer(waiting, Outcome(self._ending[0], error=self._ending[1]))
+        over = self._end_of(waiting.job.key)
+        if over is not None:
+            _answer(waiting, Outcome(over[0], error=over[1]))
             return
         heapq.heappush(self._waiting, waiting)
         self._arrival.set()
@@ -301,10 +311,31 @@ class JobQueue:
         return granted
 
     def _may_go_on(self, granted: _Granted) -> bool:
-        return self._ending is None and granted.waiting.job.key.trial not in self._withdrawn
+        key = granted.waiting.job.key
+        return self._end_of(key) is None and key.trial not in self._withdrawn
 
-    def _past_deadline(self, needed_seconds: float) -> bool:
-        return self._deadline is not None and time.monotonic() + needed_seconds > self._deadline
+    def _end_of(self, key: JobKey) -> tuple[OutcomeState, str] | None:
+        """How and why what `key` serves is over; None while it goes on."""
+        reason = self._over.get(purpose_of(key))
+        return self._ending or (None if reason is None else ("exhausted", reason))
+
+    def _out_of_time(self, key: JobKey, needed_seconds: float) -> Denial | None:
+        """The denial where wall time is used up but for what the evaluation will need."""
+        if self._deadline is None:
+            return None
+        left = self._deadline - time.monotonic()
+        if left >= needed_seconds + self._filing.kept_wall(key, self._whole):
+            return None
+        return self._filing.out_of_time("budget.wall_seconds is used up: no time is left for another lease", key, left)
+
+    async def _run_out(self, purpose: Purpose, denial: Denial) -> None:
+        """No more leases for this purpose. What is more important goes on, if it can be paid for."""
+        if denial.final:
+            await self.end("exhausted", denial.reason)
+            return
+        self._over.setdefault(purpose, denial.reason)
+        outcome = Outcome("exhausted", error=denial.reason)
+        self._drop_waiting(lambda waiting: purpose_of(waiting.job.key) == purpose, outcome)
 
     def _drop_waiting(self, condition: Callable[[_Waiting], bool], outcome: Outcome) -> None:
         dropped = [waiting for waiting in self._waiting if condition(waiting)]

@@ -4,8 +4,10 @@ For every limited unit, at every moment and whatever the interleaving:
 `sum(spent of settled leases) + sum(reserved of open leases) <= limit`, as long as no holder spends more than it
 reserved. One that does is recorded as it is, with its overshoot in the audit, and leaves that much less for the next.
 
-A lease that ran out unsettled still counts at its full reservation: nobody knows what its holder spent. The units of a
-lease add up over a sweep, so concurrent jobs must not each reserve the sweep's wall time: its driver does, once.
+What is kept back for later counts beside the lease that asks, and a team's month beside the sweep's budget: see
+`reserve`. A lease that ran out unsettled still counts at its full reservation: nobody knows what its holder spent. The
+units of a lease add up over a sweep, so concurrent jobs must not each reserve the sweep's wall time: its driver does,
+once.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class Ledger:
         holder: str,
         kind: str,
         resource: Mapping[str, Any] | None = None,
+        keep: Amounts | None = None,
+        team: Amounts | None = None,
         now: datetime | None = None,
     ) -> Lease | Refusal:
         """Reserve the worst case of what comes next, for `ttl` seconds.
@@ -56,6 +60,8 @@ class Ledger:
             amounts: at most this will be spent until the lease is renewed or settled.
             limits: the budget; None takes the one recorded with the sweep.
             kind: what spends, such as "fold_job", "driver" or "node".
+            keep: what must still fit below the limit after this lease, for something more important.
+            team: what the sweep's team may spend in a calendar month (UTC), over all its sweeps in these records.
 
         Returns:
             The open lease, or a `Refusal` that names the unit which would cross its limit; then nothing is reserved.
@@ -69,10 +75,12 @@ class Ledger:
             raise RecordsError(f"a lease must run out, but its ttl is {ttl} seconds; give a positive number")
         with self.database.write() as session:
             row = lock_sweep(session, sweep)
-            refusal = _over_limit(session, row, limits, asked)
+            moment = _utc(now) or self.database.now(session)
+            refusal = _over_limit(session, row, limits, asked, keep) or self._over_month(
+                session, row, team, asked, moment
+            )
             if refusal is not None:
                 return refusal
-            moment = _utc(now) or self.database.now(session)
             lease = LeaseRow(
                 sweep=sweep,
                 holder=clean.text(holder) or "",
@@ -94,9 +102,13 @@ class Ledger:
         *,
         limits: Amounts | None = None,
         ttl: float,
+        keep: Amounts | None = None,
+        team: Amounts | None = None,
         now: datetime | None = None,
     ) -> Lease | Refusal:
         """Reserve `extra` on top, and run for `ttl` seconds from now. A refusal leaves the lease as it is.
+
+        `keep` and `team` are those of `reserve`.
 
         Raises:
             RecordsConflictError: the lease is settled or ran out: settle it and reserve anew.
@@ -111,7 +123,9 @@ class Ledger:
                     f"a lease is renewed before it ends, but lease {lease} of {row.sweep} {ended} at "
                     f"{row.settled_at or row.expires_at:%H:%M:%S} UTC; stop spending, settle it, and reserve anew"
                 )
-            refusal = _over_limit(session, sweep, limits, asked)
+            refusal = _over_limit(session, sweep, limits, asked, keep) or self._over_month(
+                session, sweep, team, asked, moment
+            )
             if refusal is not None:
                 return refusal
             held = _get(row, "reserved")
@@ -193,6 +207,30 @@ class Ledger:
         """The shape of `duchenne cost`: `totals`, each as {"usd", "gpu_hours", "wall_seconds"}."""
         return {name: amounts.as_json() for name, amounts in self.totals(sweep).items()}
 
+    def month(self, team: str, now: datetime | None = None) -> dict[str, Amounts]:
+        """What a team's sweeps have `spent` and `reserved` in the calendar month (UTC) of `now`.
+
+        A lease counts in the month in which it is settled, an open one in this: one that spans midnight counts in
+        full on both sides while it is open, so that neither month is overrun.
+        """
+        with self.database.read() as session:
+            moment = _utc(now) or self.database.now(session)
+            sides = _month_sums(session, team, moment)
+        return {side: _amounts(sums) for side, sums in sides.items()}
+
+    def _over_month(
+        self, session: Session, sweep: SweepRow, team: Amounts | None, asked: dict[str, int | None], moment: datetime
+    ) -> Refusal | None:
+        if team is None:
+            return None
+        if not self.database.is_sqlite:
+            # Two sweeps of one team hold two rows: without this both could take the month's last dollar. Always taken
+            # after the sweep's row, so that nobody waits in a ring. SQLite has one writer at a time anyway.
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"team:{sweep.team}", 0))))
+        bounds = _to_integers(team, math.floor, "limit")
+        sides = _month_sums(session, sweep.team, moment)
+        return _refusal(sweep, bounds, sides["spent"], sides["reserved"], asked, team=sweep.team)
+
     def leases(self, sweep: str, *, open_only: bool = False) -> list[Lease]:
         """Leases of a sweep in the order in which they were opened."""
         statement = select(LeaseRow).where(LeaseRow.sweep == sweep).order_by(LeaseRow.id)
@@ -203,7 +241,7 @@ class Ledger:
 
 
 def _over_limit(
-    session: Session, sweep: SweepRow, limits: Amounts | None, asked: dict[str, int | None]
+    session: Session, sweep: SweepRow, limits: Amounts | None, asked: dict[str, int | None], keep: Amounts | None
 ) -> Refusal | None:
     budget = limits or Amounts(
         usd=sweep.budget_usd, gpu_seconds=sweep.budget_gpu_seconds, wall_seconds=sweep.budget_wall_seconds
@@ -211,10 +249,23 @@ def _over_limit(
     bounds = _to_integers(budget, math.floor, "limit")
     spent = _sums(session, sweep.id, "spent", LeaseRow.settled_at.is_not(None))
     reserved = _sums(session, sweep.id, "reserved", LeaseRow.settled_at.is_(None))
+    return _refusal(sweep, bounds, spent, reserved, asked, kept=_to_integers(keep or Amounts(), math.ceil, "share"))
+
+
+def _refusal(
+    sweep: SweepRow,
+    bounds: dict[str, int | None],
+    spent: dict[str, int | None],
+    reserved: dict[str, int | None],
+    asked: dict[str, int | None],
+    kept: Mapping[str, int | None] | None = None,
+    team: str | None = None,
+) -> Refusal | None:
+    """The first unit that `asked` would take over its bound; None where all have room."""
     for unit, (_, scale) in _UNITS.items():
-        bound, wanted = bounds[unit], asked[unit]
+        bound, wanted, held = bounds[unit], asked[unit], (kept or {}).get(unit) or 0
         used = (spent[unit] or 0) + (reserved[unit] or 0)
-        if bound is not None and (wanted is None or used + wanted > bound):
+        if bound is not None and (wanted is None or used + wanted + held > bound):
             return Refusal(
                 sweep=sweep.id,
                 unit=unit,
@@ -222,8 +273,22 @@ def _over_limit(
                 spent=(spent[unit] or 0) / scale,
                 reserved=(reserved[unit] or 0) / scale,
                 asked=None if wanted is None else wanted / scale,
+                kept=held / scale,
+                team=team,
             )
     return None
+
+
+def _month_sums(session: Session, team: str, moment: datetime) -> dict[str, dict[str, int | None]]:
+    begin = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    sides = {"spent": LeaseRow.settled_at >= begin, "reserved": LeaseRow.settled_at.is_(None)}
+    sums = {}
+    for side, which in sides.items():
+        columns = [func.sum(_column(side, unit)) for unit in _UNITS]
+        of_team = select(*columns).join(SweepRow, SweepRow.id == LeaseRow.sweep).where(SweepRow.team == team, which)
+        values = session.execute(of_team).one()
+        sums[side] = {unit: None if value is None else int(value) for unit, value in zip(_UNITS, values, strict=True)}
+    return sums
 
 
 def _sums(session: Session, sweep: str, side: str, which: ColumnElement[bool]) -> dict[str, int | None]:

@@ -24,6 +24,9 @@ OUTCOMES: tuple[str, ...] = get_args(Outcome)
 FINISHED = frozenset({"succeeded", "stopped", "failed"})
 """States of trials and fold jobs that no later write changes."""
 
+SEARCH_CUT = "search cut short by the budget"
+"""The event that closes a search: what was selected then stays selected, whatever the budget becomes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Amounts:
@@ -219,7 +222,10 @@ class Lease:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """Why the ledger did not grant a lease. All figures are in `unit`: usd, gpu_seconds or wall_seconds."""
+    """Why the ledger did not grant a lease. All figures are in `unit`: usd, gpu_seconds or wall_seconds.
+
+    `kept` is what was held back for later; `team` names the team whose month is used up, None for the sweep's budget.
+    """
 
     sweep: str
     unit: str
@@ -227,14 +233,28 @@ class Refusal:
     spent: float
     reserved: float
     asked: float | None
+    kept: float = 0.0
+    team: str | None = None
 
     @property
     def reason(self) -> str:
         """One line: the rule, the values, the next step."""
+        if self.team is not None:
+            return (
+                f"spent + reserved + asked <= limit must hold for team {self.team} this month, but it has "
+                f"{self.spent:g} + {self.reserved:g} + {self.asked or 0:g} > {self.limit:g} {self.unit}; "
+                "raise teams.yaml and resume, or wait for the next month"
+            )
         if self.asked is None:
             return (
                 f"a lease of {self.sweep} must state its worst case in every limited unit, but {self.unit} is unknown "
                 f"(limit {self.limit:g}); give the resource a price, or remove this limit from the budget"
+            )
+        if self.kept:
+            return (
+                f"spent + reserved + asked + held back for the evaluation <= limit must hold, but {self.sweep} has "
+                f"{self.spent:g} + {self.reserved:g} + {self.asked:g} + {self.kept:g} > {self.limit:g} {self.unit}; "
+                "raise the budget for more trials"
             )
         return (
             f"spent + reserved + asked <= limit must hold, but {self.sweep} has {self.spent:g} + {self.reserved:g} + "

@@ -59,7 +59,7 @@ class _TrialRecorder(DriverOnly, tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A fold failed; or the sweep was ended, and then the trial is left to be continued."""
-        if self._pool.snapshot().ending is not None:
+        if self._pool.snapshot().search_ended:
             self._set(trial, "queued")
         else:
             self._set(trial, "failed", error=self._why(trial.config["number"]))
@@ -89,7 +89,7 @@ class _EndOfSweep(DriverOnly, tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Asked at every event of Tune's loop."""
-        return self._pool.snapshot().ending is not None
+        return self._pool.snapshot().search_ended
 
 
 def run_search(context: SweepContext, store: RecordStore, token: str, pool: FoldPool) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from duchenne.cli.main import call
+from duchenne.records import Amounts, NewSweep, open_home
 
 SWEEP = """\
 apiVersion: duchenne/v1
@@ -25,7 +29,7 @@ seeds: 2
 comparators: [vmnc, logistic_regression]
 budget: {wall_seconds: 60}
 """
-DUCHENNE = (sys.executable, "-m", "duchenne.cli.main")
+DUCHENNE_MAIN = (sys.executable, "-c", "from duchenne.cli.main import main; main()")
 
 
 @pytest.fixture
@@ -75,6 +79,28 @@ def test_an_unknown_sweep_is_the_users_mistake(verb: str, tmp_path: Path, capsys
     assert len(message.splitlines()) == 1
 
 
+def test_a_sweep_whose_data_was_withdrawn_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = {"name": "s", "team": "t", "board": "b", "spec": {}, "spec_text": "", "spec_digest": "d", "budget": Amounts()}
+    with open_home(tmp_path) as store:
+        record = store.create_sweep(NewSweep(dataset_uri="faces", **new))
+        store.bind_data(record.id, dataset_digest="old", folds_digest="folds")
+
+    def shown() -> tuple[str, bool]:
+        assert call(["show", record.id, "--home", str(tmp_path)]) == 0
+        text = capsys.readouterr().out
+        assert call(["show", record.id, "--home", str(tmp_path), "--json"]) == 0
+        return text, json.loads(capsys.readouterr().out)["sweep"]["withdrawn"]
+
+    text, withdrawn = shown()
+    assert not withdrawn
+    assert "withdrawn" not in text
+    with open_home(tmp_path) as store:
+        store.withdraw_dataset("old", replaced_by="new", actor="ann")
+    text, withdrawn = shown()
+    assert withdrawn
+    assert "its data was withdrawn: a subject was forgotten" in text
+
+
 def test_an_unknown_board_names_the_boards_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["leaderboard", "nope", "--home", str(tmp_path)]) == 2
     assert "none: run a sweep first" in capsys.readouterr().err
@@ -84,6 +110,37 @@ def test_an_unknown_board_names_the_boards_that_there_are(tmp_path: Path, capsys
 def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_the_version_needs_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["--version"]) == 0
+    assert capsys.readouterr().out == f"{version('duchenne')}\n"
+
+
+def test_ctrl_c_ends_with_1_and_says_so(tmp_path: Path) -> None:
+    """The signal comes while a verb runs: `validate` waits for the writer of a named pipe."""
+    pipe = tmp_path / "S.yaml"
+    os.mkfifo(pipe)
+    process = subprocess.Popen([*DUCHENNE_MAIN, "validate", str(pipe)], stderr=subprocess.PIPE, text=True)
+    writer = os.open(pipe, os.O_WRONLY)  # returns once the verb has opened the other end
+    try:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    finally:
+        os.close(writer)
+        process.kill()
+    assert said == "interrupted\n"
+    assert process.returncode == 1
+
+
+def test_a_reader_that_went_away_is_no_failure(sweep: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*DUCHENNE_MAIN, "plan", str(sweep), "--json"], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_missing_dataset_is_refused_before_anything_is_recorded(

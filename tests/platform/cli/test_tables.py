@@ -64,6 +64,13 @@ def test_a_wide_terminal_shows_every_column() -> None:
         assert name in text
 
 
+def test_folds_in_which_a_task_has_no_positive_are_a_footnote() -> None:
+    folds = ("fold 0: AU2", "fold 2: AU2, AU4")
+    rows = [row("monet", without_positives=folds), row("vmnc", without_positives=folds), row("other")]
+    assert "no positive label in fold 0: AU2; fold 2: AU2, AU4: monet, vmnc" in printed(rows, 160)
+    assert "no positive label" not in printed([row("other")], 160)
+
+
 def test_unknown_figures_are_dashes_never_zeros() -> None:
     unknown = row("monet", f1_mean=None, ci_low=None, ci_high=None, rank_low=None, rank_high=None, verified="rejected")
     line = next(line for line in printed([unknown], 160).splitlines() if "monet" in line)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from duchenne.clusters.local import TooSmall
 from duchenne.driver.prepare import prepare_data
@@ -93,6 +97,54 @@ def test_a_dataset_without_features_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "d", ["a", "b", "c", "d"], [[0, 1]] * 4, features=False)
     with pytest.raises(DatasetError, match=r"features"):
         prepare_data(sweep_on(str(tmp_path / "d")), tmp_path)
+
+
+@pytest.mark.parametrize("place", ["model.encoder", "comparators[0]"])
+def test_weights_that_are_missing_or_others_are_refused_before_any_training(tmp_path: Path, place: str) -> None:
+    file = tmp_path / "weights.pt"
+
+    def sweep(**more: str) -> Sweep:
+        encoder = {"name": "inception_resnet_v1", "weights": str(file), **more}
+        own = {"name": "vmnc", "encoder": encoder if place == "model.encoder" else {"name": "conv"}}
+        variant = {"name": "other", "change": {"model.encoder": encoder}}
+        faces = "builtin://faces?subjects=6&frames=4&size=80"
+        sections = {
+            "folds": {"without_positives": "train"},
+            "comparators": [variant] if place != "model.encoder" else [],
+        }
+        return sweep_on(faces, model=own, **sections)
+
+    with pytest.raises(
+        DatasetError, match=rf"^{re.escape(place)}: .*weights\.pt: there is no such file of weights; co"
+    ):
+        prepare_data(sweep(), tmp_path)
+    file.write_bytes(b"weights")
+    with pytest.raises(DatasetError, match=rf"^{re.escape(place)}: .*weights\.pt: its SHA-256 must be model\.encoder"):
+        prepare_data(sweep(weights_sha256="0" * 64), tmp_path)
+    prepare_data(sweep(weights_sha256=hashlib.sha256(b"weights").hexdigest()), tmp_path)
+
+
+def test_stored_images_that_the_encoder_can_not_take_are_refused(tmp_path: Path) -> None:
+    """This manifest doesn't say how large the images are: the first of them does."""
+    description = Description(
+        name="d", tasks=TASKS, columns=("subject", "image", "labels"), licence="none", consent="none"
+    )
+    picture = BytesIO()
+    Image.new("RGB", (60, 64)).save(picture, "PNG")
+    with DatasetWriter(tmp_path / "d", description) as writer:
+        writer.write_rows(
+            [
+                {"subject": name, "image": None if name == "a" else picture.getvalue(), "labels": [1, 1]}
+                for name in "abcdef"
+            ]
+        )
+    model = {"name": "vmnc", "encoder": {"name": "conv"}}
+    with pytest.raises(
+        DatasetError, match=r"^model\.encoder: the encoder takes .* of 8, and .* images are 64 x 60, got"
+    ):
+        prepare_data(sweep_on(str(tmp_path / "d"), model=model), tmp_path)
+    model["encoder"] |= {"stride": 4}  # type: ignore[operator]
+    prepare_data(sweep_on(str(tmp_path / "d"), model=model), tmp_path)
 
 
 def test_a_chain_on_unknown_labels_is_refused_before_the_search(tmp_path: Path) -> None:

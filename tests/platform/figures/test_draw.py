@@ -18,7 +18,16 @@ from duchenne.figures import FIGURES, draw_all, read_sweep
 from duchenne.figures.style import DPI, WIDTH
 from duchenne.records import NotFoundError
 
-NAMES = {"leaderboard", "learning_curves", "search", "soft_order", "soft_order_evolution", "task_f1", "spend"}
+NAMES = {
+    "leaderboard",
+    "learning_curves",
+    "search",
+    "soft_order",
+    "soft_order_evolution",
+    "task_f1",
+    "spend",
+    "burn_down",
+}
 NAMES |= {"order_distance_evolution", "task_metrics", "prediction_histograms", "calibration"}
 OF_LISTED_NUMBERS = {"validation_by_value"}
 """Only for searches that list numbers: see test_labels.py."""
@@ -84,7 +93,7 @@ def test_a_sweep_that_still_searches_gives_what_there_is(
     running.search()
     with caplog.at_level(logging.INFO, logger="duchenne.figures"):
         paths = draw_all(running.store, running.sweep, running.path, tmp_path / "out")
-    assert {path.stem for path in paths} == {"learning_curves", "search", "spend"}
+    assert {path.stem for path in paths} == {"learning_curves", "search", "spend", "burn_down"}
     data = read_sweep(running.store, running.sweep, running.path)
     assert data.selected == {}
     assert data.highlighted == (1,)
@@ -95,7 +104,7 @@ def test_a_method_without_a_soft_order_has_no_figure_of_one(make_home: Callable[
     plain.evaluate(methods=("vmnc",))
     stems = {path.stem for path in draw_all(plain.store, plain.sweep, plain.path, tmp_path / "out")}
     of_predictions = {"task_f1", "task_metrics", "prediction_histograms", "calibration"}
-    assert stems == {"leaderboard", "spend"} | of_predictions
+    assert stems == {"leaderboard", "spend", "burn_down"} | of_predictions
 
 
 def test_a_sweep_without_a_space_and_predictions_that_are_gone_do_not_stop_the_others(
@@ -115,6 +124,7 @@ def test_a_sweep_without_a_space_and_predictions_that_are_gone_do_not_stop_the_o
         "soft_order_evolution",
         "order_distance_evolution",
         "spend",
+        "burn_down",
     }
 
 

@@ -22,6 +22,7 @@ from duchenne.boards import rank
 from duchenne.figures import (
     NoData,
     SweepData,
+    burn_down,
     leaderboard,
     learning_curves,
     read_sweep,
@@ -250,6 +251,19 @@ def test_spend_ends_at_what_was_spent_and_shows_the_limits_in_reach(home: Any, d
         assert (np.diff(line(axes, gid).get_ydata()) >= -1e-9).all()
 
 
+def test_the_burn_down_ends_at_what_is_left_and_marks_the_cut(home: Any, data: SweepData) -> None:
+    dollars, wall = burn_down(data).axes
+    left, spent = line(dollars, "usd-left").get_ydata(), home.store.ledger.totals(home.sweep)["spent"]
+    assert (left[0], left[-1]) == (pytest.approx(1.0), pytest.approx(1.0 - spent.usd))
+    assert (np.diff(left) <= 1e-9).all()
+    assert line(wall, "wall_seconds-left").get_ydata()[-1] == pytest.approx(5000.0 - spent.wall_seconds)
+    assert not [item for item in dollars.lines if item.get_gid() == "search-cut"]
+    cut = dataclasses.replace(data, search_cut=data.leases[0].opened_at)
+    assert line(burn_down(cut).axes[0], "search-cut").get_xdata()[0] == pytest.approx(0.0)
+    with pytest.raises(NoData, match="needs a limit"):
+        burn_down(dataclasses.replace(data, leases=()))
+
+
 def test_an_amount_is_spread_over_its_stretch_and_at_once_where_it_took_no_time() -> None:
     origin = datetime(2026, 1, 1, tzinfo=UTC)
     stretches = [
@@ -261,7 +275,7 @@ def test_an_amount_is_spread_over_its_stretch_and_at_once_where_it_took_no_time(
 
 
 def test_where_it_comes_from_stands_below_every_figure(home: Any, data: SweepData) -> None:
-    for draw in (leaderboard, learning_curves, search, soft_order, soft_order_evolution, spend, task_f1):
+    for draw in (leaderboard, learning_curves, search, soft_order, soft_order_evolution, spend, burn_down, task_f1):
         words = texts(draw(data))
         assert home.sweep in words, draw.__name__
         assert "dataset 0123456789ab" in words
