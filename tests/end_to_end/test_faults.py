@@ -126,7 +126,9 @@ def test_rows_that_break_the_loss_fail_their_trial_with_a_message_and_the_sweep_
 
 
 def test_a_stop_reaches_the_folds_and_the_sweep_can_go_on(duchenne: Any, toy: Path, tmp_path: Path) -> None:
-    toy.write_text(toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "400")))
+    text = toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "400"))
+    # Room for an evaluation of 400 epochs: without it the search ends before it is stopped.
+    toy.write_text(text.replace("wall_seconds: 240", "wall_seconds: 7200"))
     log = tmp_path / "run.log"
     driver = duchenne.start("run", str(toy), log=log)
     sweep_id = id_in(log)
@@ -277,7 +279,8 @@ def test_a_sweep_runs_from_a_plain_script(duchenne: Any, toy: Path, tmp_path: Pa
 
 
 def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(duchenne: Any, toy: Path, tmp_path: Path) -> None:
-    toy.write_text(toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000")))
+    text = toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000"))
+    toy.write_text(text.replace("wall_seconds: 240", "wall_seconds: 72000"))
     log = tmp_path / "run.log"
     driver = duchenne.start("run", str(toy), log=log)
     sweep_id = id_in(log)

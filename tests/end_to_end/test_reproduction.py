@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CUTS = {r"epochs: 500": "epochs: 2", r"warmup_epochs: 5": "warmup_epochs: 1", r"seeds: 10": "seeds: 2"}
+CUTS = {r"epochs: 500": "epochs: 2", r"warmup_epochs: 10": "warmup_epochs: 1", r"seeds: 10": "seeds: 2"}
 
 
 def test_table_2_1_has_a_row_for_each_variant(duchenne: Any, tmp_path: Path) -> None:
