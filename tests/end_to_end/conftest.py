@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -70,8 +71,17 @@ class CommandLine:
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as sink:
             return subprocess.Popen(
-                [self.program, *arguments], stdout=sink, stderr=subprocess.STDOUT, env=self.environment
+                [self.program, *arguments],
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=self.environment,
+                preexec_fn=_hears_interrupts,
             )
+
+
+def _hears_interrupts() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and so would the command be."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -117,11 +117,18 @@ def test_the_version_needs_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{version('duchenne')}\n"
 
 
+def _hears_interrupts() -> None:
+    """A shell starts what runs in its background with SIGINT ignored, and so would the verb be."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_with_1_and_says_so(tmp_path: Path) -> None:
     """The signal comes while a verb runs: `validate` waits for the writer of a named pipe."""
     pipe = tmp_path / "S.yaml"
     os.mkfifo(pipe)
-    process = subprocess.Popen([*DUCHENNE_MAIN, "validate", str(pipe)], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*DUCHENNE_MAIN, "validate", str(pipe)], stderr=subprocess.PIPE, text=True, preexec_fn=_hears_interrupts
+    )
     writer = os.open(pipe, os.O_WRONLY)  # returns once the verb has opened the other end
     try:
         process.send_signal(signal.SIGINT)
