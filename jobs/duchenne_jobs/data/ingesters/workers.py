@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -18,6 +16,7 @@ from duchenne_jobs.data.ingesters.clips import Clip
 from duchenne_jobs.data.ingesters.cut import CutPlan, cut_clip
 from duchenne_jobs.data.ingesters.source import Workshop
 from duchenne_jobs.data.manifest import SHARD_SUFFIX
+from duchenne_jobs.data.processes import obey_parent
 
 _POLL_SECONDS = 0.25
 _RAY_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
@@ -127,18 +126,10 @@ class _Stopped(Exception):  # noqa: N818 - no error: someone else's failure or C
 
 
 def _begin(rows: Any, stop: Any) -> None:
-    """In each process: Ctrl-C is the parent's to hear, and a parent that was killed takes its workers with it."""
+    """In each process: what the parent counts rows with, and whether to stop."""
     global _rows, _stop
     _rows, _stop = rows, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
+    obey_parent()
 
 
 def _cut_counted(job: Job) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -16,6 +14,7 @@ from typing import Any
 
 from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.data.faces.parse import CLASSES_FILE
+from duchenne_jobs.data.processes import obey_parent
 from duchenne_jobs.data.staging import staging_folder
 from duchenne_jobs.data.synth.anatomy import make_subject
 from duchenne_jobs.data.synth.options import SynthOptions
@@ -118,21 +117,13 @@ class _Stopped(Exception):  # noqa: N818 - no error: another subject's failure o
 
 
 def _begin(drawn: Any, stop: Any) -> None:
-    """Ctrl-C is the parent's to hear, a parent that was killed takes its processes along, and none needs threads."""
+    """In each process: what the parent counts faces with, whether to stop; none needs threads of its own."""
     import cv2
 
     global _drawn, _stop
     _drawn, _stop = drawn, stop
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent: Any) -> None:
-    parent.join()
-    os._exit(1)
+    obey_parent()
 
 
 def _draw(options: SynthOptions, index: int, root: Path) -> None:
