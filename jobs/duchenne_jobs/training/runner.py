@@ -7,10 +7,8 @@ In `evaluation` they are a sealed test fold: it is predicted once, after the las
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +22,7 @@ from duchenne_jobs.training.attention import attention_path, save_attention
 from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
 from duchenne_jobs.training.faces import FaceRows, FaceStore
 from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult, inner_predictions_path
+from duchenne_jobs.training.soft_orders import SoftOrderLines, soft_orders_path
 from duchenne_jobs.training.split import Rows, Split, faces_needed, load_split
 from duchenne_jobs.training.trainer import Trainer, order_record
 
@@ -58,7 +57,7 @@ class FoldJobRunner:
         if metrics and not is_warm:
             # Saved, and perhaps lost before it was recorded: a second report changes nothing.
             context.report(trainer.epoch, metrics)
-        soft_orders = _SoftOrders(job, trainer.epoch)
+        soft_orders = SoftOrderLines(soft_orders_path(job), trainer.epoch)
         while trainer.epoch < until_epoch:
             metrics = {"train_loss": trainer.run_epoch(context.tick)}
             if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
@@ -80,9 +79,11 @@ class FoldJobRunner:
             self._warm = (job, trainer, metrics)
         return SegmentResult(trainer.epoch, metrics)
 
-    def _save(self, job: FoldJob, trainer: Trainer, metrics: dict[str, float], soft_orders: _SoftOrders) -> None:
+    def _save(self, job: FoldJob, trainer: Trainer, metrics: dict[str, float], soft_orders: SoftOrderLines) -> None:
         """Keep an epoch before it is reported: what is on record never runs again, whatever is killed."""
-        soft_orders.save(trainer)
+        orders = order_record(trainer.network) if job.key.phase == "evaluation" else None
+        if orders is not None:
+            soft_orders.add(trainer.epoch, orders)
         crop = self._split_of(job).crop
         shown = {"crop": crop and crop.model_dump(mode="json")}  # for `predict`, which cuts faces out alike
         started_from = {"encoder_weights_sha256": weights_sha256_of(trainer.network)}
@@ -178,45 +179,6 @@ class _SplitRequest:
 def checkpoint_path(job: FoldJob) -> Path:
     """Where the job's last checkpoint stands."""
     return Path(job.folder) / "checkpoints" / f"{job.key.slug}.pt"
-
-
-def soft_orders_path(job: FoldJob) -> Path:
-    """One JSON line an epoch: its number, and `OrderSummary.record`."""
-    return Path(job.folder) / "soft_orders" / f"{job.key.slug}.jsonl"
-
-
-class _SoftOrders:
-    """The soft order matrices of an evaluation, epoch by epoch, for the figures.
-
-    Args:
-        start: epochs done before this segment; lines of a run that went further and was lost give way.
-    """
-
-    def __init__(self, job: FoldJob, start: int) -> None:
-        self._job = job
-        self._start = start
-        self._records: dict[int, dict[str, Any]] = {}
-
-    def save(self, trainer: Trainer) -> None:
-        """Add the orders of the epoch just done. Written again, it changes nothing."""
-        record = order_record(trainer.network) if self._job.key.phase == "evaluation" else None
-        if record is not None:
-            self._records[trainer.epoch] = record
-            _write_soft_orders(soft_orders_path(self._job), self._start, self._records)
-
-
-def _write_soft_orders(path: Path, start: int, soft_orders: dict[int, dict[str, Any]]) -> None:
-    """Put the epochs after `start` behind those up to it; lines of a run that went further and was lost give way."""
-    kept = path.read_text().splitlines(keepends=True) if path.exists() else []
-    kept = [line for line in kept if json.loads(line)["epoch"] <= start]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        new = [json.dumps({"epoch": epoch} | record) + "\n" for epoch, record in soft_orders.items()]
-        beside.write_text("".join(kept + new))
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _features(rows: Rows) -> np.ndarray:

@@ -25,7 +25,8 @@ from duchenne_jobs.training import (
     inner_predictions_path,
 )
 from duchenne_jobs.training.checkpoint import load_checkpoint
-from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path, soft_orders_path
+from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
+from duchenne_jobs.training.soft_orders import soft_orders_path
 from duchenne_jobs.training.split import plan_folds
 
 MakeJob = Callable[..., FoldJob]
@@ -242,6 +243,11 @@ def test_soft_orders_of_an_evaluation_are_kept_epoch_by_epoch(job: MakeJob, sche
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
     for line in lines:
         np.testing.assert_allclose(np.sum(line["soft_order"], axis=0), 1.0, atol=1e-5)
+    # A line that was cut when its process died gives way.
+    longer, path = replace(subject, epochs=5), soft_orders_path(subject)
+    path.write_text(path.read_text() + json.dumps(lines[-1] | {"epoch": 5})[:20])
+    runner.run(longer, 5, scheduler())
+    assert [line["epoch"] for line in soft_orders(subject)] == [1, 2, 3, 4, 5]
     # A run that lost its checkpoint writes them anew, not twice.
     checkpoint_path(subject).unlink()
     FoldJobRunner().run(subject, 4, scheduler())
