@@ -7,6 +7,7 @@ estimated here. `docs/budget.md` states the rule.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final, Literal
 
 from duchenne.plan.leasing import GRACE_SECONDS, QUANTUM_SECONDS
@@ -26,6 +27,10 @@ UNMEASURED_BESIDE: Final = 0.75
 """The same for a further lease beside one that is open: the first jobs may need renewals before their epochs end."""
 
 MEASURED_EPOCHS: Final = 3
+
+SETTLED_EPOCHS: Final = 10
+"""Epochs of a kind from which their median counts. Of fewer the least does: the first ones of a process are slow, and
+an estimate that is too high ends the search."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +79,13 @@ class _Pace:
 
     @property
     def epoch_seconds(self) -> float:
-        return sum(self.later) / len(self.later) if self.later else min(self.first)
+        return median(self.later) if len(self.later) >= SETTLED_EPOCHS else min(self.later or self.first)
 
     @property
     def start_seconds(self) -> float:
         if not self.first:
             return 0.0
-        return max(0.0, sum(self.first) / len(self.first) - self.epoch_seconds)
+        return max(0.0, median(self.first) - self.epoch_seconds)
 
     def seconds(self, epochs: float, growth: float) -> float:
         return growth * (self.start_seconds + self.epoch_seconds * epochs)
