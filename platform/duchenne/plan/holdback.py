@@ -154,8 +154,6 @@ class HoldBack:
         Raises:
             ValueError: nothing was measured yet.
         """
-        if not self._epochs:
-            raise ValueError("a share is estimated from epochs that ran, but got none; ask `measured` first")
         if purpose in self._known:
             left = [job for job in self._asked[purpose].values() if job[2] > 0]
             seconds = [self._job_seconds(purpose, *job) for job in left]
@@ -176,11 +174,21 @@ class HoldBack:
         return Share(share.worker_seconds * MARGIN + ahead, share.wall_seconds * MARGIN + ahead, share.jobs)
 
     def _job_seconds(self, purpose: Purpose, trial: int | None, method: str, epochs: int) -> float:
-        """By its own pace, else by its trial's, else by that of the dearest trial: it may be the one selected."""
-        own = self._evaluation.get((purpose, method))
-        if own is not None:
-            return own.seconds(epochs, 1.0)
-        if trial in self._search:
-            return self._search[trial].seconds(epochs, self._need.growth)
-        paces = [pace.seconds(epochs, self._need.growth) for pace in self._search.values()]
-        return max(paces or [pace.seconds(epochs, 1.0) for pace in self._evaluation.values()])
+        """By its own pace, else by its trial's, else by that of the dearest trial: it may be the one selected.
+
+        A pace of first epochs alone, which load what the others find loaded, counts where there is no other.
+        """
+        growth = self._need.growth
+        nearest: list[tuple[list[_Pace | None], float]] = [
+            ([self._evaluation.get((purpose, method))], 1.0),
+            ([self._search.get(trial)] if trial is not None else [], growth),
+            ([*self._search.values()], growth),
+            ([*self._evaluation.values()], 1.0),
+        ]
+        for loading_too in (False, True):
+            for paces, times in nearest:
+                counted = [pace for pace in paces if pace is not None and (pace.later or loading_too)]
+                known = [pace.seconds(epochs, times) for pace in counted]
+                if known:
+                    return max(known)
+        raise ValueError("a share is estimated from epochs that ran, but got none; ask `measured` first")

@@ -85,3 +85,18 @@ def test_the_margin_and_the_last_lease_are_held_on_top() -> None:
 def test_nothing_is_estimated_from_nothing() -> None:
     with pytest.raises(ValueError, match="got none"):
         HoldBack(NEED).share("evaluation")
+
+
+def test_a_trial_that_has_only_loaded_yet_is_not_taken_for_a_dear_one() -> None:
+    hold = HoldBack(EvaluationNeed(jobs=10, epochs=500, comparators=(), growth=1.0, workers=1))
+    hold.measure("search", 0, "monet", 2.0, first=True)
+    hold.measure("search", 1, "monet", 2.0, first=True)
+    hold.measure("search", 1, "monet", 0.1, first=False)
+    assert hold.share("evaluation").worker_seconds == pytest.approx(10 * (1.9 + 50.0))
+
+
+def test_one_slow_epoch_does_not_make_all_of_them_slow() -> None:
+    hold = HoldBack(EvaluationNeed(jobs=1, epochs=100, comparators=(), growth=1.0, workers=1))
+    for seconds in (5.0, *[0.1] * 20):
+        hold.measure("search", 0, "monet", seconds, first=False)
+    assert hold.share("evaluation").worker_seconds == pytest.approx(10.0)
