@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from duchenne_kernels import explain
 
@@ -24,7 +26,11 @@ interpreter = pytest.mark.skipif(not INTERPRETING, reason="run by test_in_the_in
 gpu = pytest.mark.skipif(not torch.cuda.is_available() or INTERPRETING, reason="no GPU here")
 FP32_BOUND, BF16_BOUND = 1e-5, 1e-2
 # (B, M, T, H)
-SIZES = [(1, 1, 1, 16), (3, 3, 2, 48), (17, 1, 5, 64), (65, 1, 2, 16), (2, 3, 3, 33), (17, 1, 2, 100)]
+SIZES = [
+    *[(1, 1, 1, 16), (3, 3, 2, 48), (17, 1, 5, 64), (65, 1, 2, 16), (2, 3, 3, 33), (17, 1, 2, 100)],
+    *[(1, 1, 14, 16), (1, 120, 1, 16)],
+]
+DRAWN = 4  # the interpreter takes seconds for one of them
 GPU_SIZES = [*SIZES, (16, 128, 12, 64), (64, 120, 5, 64), (3, 513, 14, 48), (65, 120, 5, 100)]
 GROUPS = [[0, 3], [1], [4, 2]]
 
@@ -36,13 +42,31 @@ def test_in_the_interpreter() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(SIZES) + 10} passed" in done.stdout
+    assert f"{len(SIZES) + 11} passed" in done.stdout
 
 
 @interpreter
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_interpreted_agrees(sizes, make, run, assert_close, poisoned) -> None:  # type: ignore[no-untyped-def]
     problem = make(*sizes, masked=True)
+    assert_close(run(problem, "triton"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
+
+
+@interpreter
+@given(
+    batch=st.sampled_from([1, 3, 17]),
+    count=st.integers(1, 2),
+    tasks=st.sampled_from([1, 2, 5]),
+    hidden=st.sampled_from([16, 48, 64, 100]),
+    active=st.one_of(st.none(), st.integers(1, 3)),
+    masked=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+@settings(
+    max_examples=DRAWN, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_interpreted_agrees_whatever_the_sizes(make, run, assert_close, poisoned, **drawn) -> None:  # type: ignore[no-untyped-def]
+    problem = make(**drawn)
     assert_close(run(problem, "triton"), run(problem.to(torch.float64), "reference"), FP32_BOUND)
 
 
