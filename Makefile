@@ -62,6 +62,9 @@ lock: install  ## resolve pyproject.toml into requirements.lock, keeping its pin
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra server --quiet $(LOCK_OPTIONS) --no-annotate \
 	  --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
 	  --constraint $(VENV)/lock-set.txt --custom-compile-command "make lock" --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra server --quiet --no-annotate --python-version 3.11 \
+	  --python-platform x86_64-unknown-linux-gnu --constraint requirements.lock \
+	  --custom-compile-command "make lock" --output-file requirements-runtime.lock
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

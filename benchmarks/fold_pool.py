@@ -27,7 +27,8 @@ from duchenne.driver.prepare import code_revision
 from duchenne.pool import PoolOptions
 from duchenne.pool.run import FoldPool
 from duchenne.records import NewSweep, RecordStore, holder_name, open_home
-from duchenne.search import SweepContext, run_search
+from duchenne.search import SweepContext
+from duchenne.search.tuner import run_search
 from duchenne.spec import Sweep
 from duchenne_jobs.training import FoldJob, JobContext, SegmentResult
 

@@ -1,14 +1,15 @@
-"""The stream beside LitData, MosaicML Streaming, WebDataset and Hugging Face datasets: the same faces, server and run.
+"""The stream beside LitData, MosaicML Streaming, WebDataset, Hugging Face datasets and Ray Data, in one run.
 
     make bench-peers                                      # the peers' environments, once
     python benchmarks/streaming.py --out results.txt      # 20,000 faces of 200 x 200
     python benchmarks/streaming.py --count 4000 --peers litdata hf
 
 Faces are drawn by `builtin://faces`, made 200 x 200 JPEGs, and repeated with noise of their own until there are enough.
-Every loader runs in a process of its own, one at a time. Images a second are of whole epochs; `warm` is the median of
-three over local files, `cold` one epoch from a moto server with an empty cache. The ceiling is a loop that decodes
-JPEGs out of a list, in as many threads as there are CPUs. A loader that gives a row twice, or none, has its speed
-struck out.
+Every loader runs in a process of its own, one at a time. Speeds are images a second of whole epochs, then the CPU
+milliseconds of the loader's process for an image, which a busy machine changes less; `warm` is the median of `--passes`
+epochs over local files, `cold` one epoch from a moto server with an empty cache. The ceiling is a loop that decodes
+JPEGs out of a list, in as many threads as there are CPUs, the mean of one before and one after the loaders. A loader
+that gives a row twice, or none, has its speed struck out. Ray Data runs in the project's own environment.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ HERE = Path(__file__).parent
 SIDE = 200
 BUCKET = "streaming-benchmark"
 FACES = "builtin://faces?size=200&subjects=27&frames=12"
-PEERS = {"litdata": "base", "mosaic": "base", "webdataset": "base", "hf": "hf"}
+PEERS = {"litdata": "base", "mosaic": "base", "webdataset": "base", "hf": "hf", "raydata": ""}
 
 
 def draw(count: int, home: Path) -> list[bytes]:
@@ -151,7 +152,7 @@ def epoch(stream: FaceStream, count: int) -> dict[str, Any]:
     }
 
 
-def ours(mode: str, uri: str, cache: Path) -> dict[str, Any]:
+def ours(mode: str, uri: str, cache: Path, passes: int) -> dict[str, Any]:
     """What `measure.py` prints of a peer, of the stream."""
     dataset = open_dataset(uri, cache=ShardCache(cache))
     count = dataset.row_count
@@ -161,10 +162,11 @@ def ours(mode: str, uri: str, cache: Path) -> dict[str, Any]:
     for name, kind in (("pixels", "encoded"), ("bytes", "bytes"), ("decoded", "decoded")):
         stream = FaceStream(dataset, size=(SIDE, SIDE), seed=1, cache=kind)  # type: ignore[arg-type]
         epoch(stream, count)  # the first opens the files, or decodes them for good
-        runs = sorted((epoch(stream, count) for _ in range(3)), key=lambda run: float(run["images_s"]))
-        results[name] = plain(runs[1]) | {"once": all(run["once"] for run in runs)}
+        runs = sorted((epoch(stream, count) for _ in range(passes)), key=lambda run: float(run["images_s"]))
+        middle = runs[len(runs) // 2]
+        results[name] = plain(middle) | {"once": all(run["once"] for run in runs)}
         if name == "pixels":
-            results["shuffle"] = vars(shuffle_quality(runs[1]["order"]))
+            results["shuffle"] = vars(shuffle_quality(middle["order"]))
     results["resume"] = resumes(lambda: FaceStream(dataset, size=(SIDE, SIDE), seed=1, cache="bytes"))
     return results
 
@@ -223,13 +225,14 @@ class Table:
     def row(self, name: str, result: dict[str, Any] | str, cold: dict[str, Any] | str, requests: float | None) -> None:
         def speed(source: dict[str, Any] | str, kind: str) -> str:
             run = source.get(kind) if isinstance(source, dict) else None
-            return "-" if run is None else f"{run['images_s']:.0f}" if run["once"] else "rows lost or twice"
+            if run is None:
+                return "-"
+            return f"{run['images_s']:.0f} / {run['cpu_ms']:.3f}" if run["once"] else "rows lost or twice"
 
         warm = result.get("pixels", {}) if isinstance(result, dict) else {}
         cells = [
             name,
             speed(result, "pixels"),
-            f"{warm['cpu_ms']:.3f}" if warm else "-",
             speed(result, "bytes"),
             speed(result, "decoded"),
             f"{warm['first_s']:.2f}" if "first_s" in warm else "-",
@@ -243,18 +246,48 @@ class Table:
                 self.say(f"  {name}: {source}")
 
 
+Run = dict[str, Any] | str
+
+
+def ratios(ours: tuple[Run, Run], peers: list[tuple[Run, Run]], bare: list[dict[str, Any]]) -> Generator[str]:
+    """This stream over the best peer and over the bare loop, by images a second and by CPU time, and the aims."""
+
+    def runs(sources: list[Run], kind: str) -> list[dict[str, Any]]:
+        found = [source.get(kind) for source in sources if isinstance(source, dict)]
+        return [run for run in found if run is not None and run["once"]]
+
+    warm, cold = [peer[0] for peer in peers], [peer[1] for peer in peers]
+    ceilings = [run["pixels"] for run in bare]
+    for what, mine, others, aim in (
+        ("warm over the bare loop", runs([ours[0]], "pixels"), None, 0.9),
+        ("warm over the best peer", runs([ours[0]], "pixels"), runs(warm, "pixels"), 1),
+        ("bytes over the best peer", runs([ours[0]], "bytes"), runs(warm, "bytes"), 1.2),
+        ("decoded over the best peer", runs([ours[0]], "decoded"), runs(warm, "pixels"), 3),
+        ("cold over the best peer", runs([ours[1]], "pixels"), runs(cold, "pixels"), 1.1),
+    ):
+        if not mine or others == []:
+            continue
+        if others is None:
+            speed, cpu = (statistics.mean(run[name] for run in ceilings) for name in ("images_s", "cpu_ms"))
+        else:
+            speed, cpu = max(run["images_s"] for run in others), min(run["cpu_ms"] for run in others)
+        by_speed, by_cpu = mine[0]["images_s"] / speed, cpu / mine[0]["cpu_ms"]
+        yield f"{what}: {by_speed:.2f} by images/s, {by_cpu:.2f} by CPU time; aim {aim}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000, help="faces")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--environments", type=Path, default=HERE.parent / "build" / "peers", help="of the peers")
     parser.add_argument("--limit", type=float, default=600, help="seconds that one loader may take")
+    parser.add_argument("--passes", type=int, default=3, help="warm epochs of each loader, of which the median counts")
     parser.add_argument("--out", type=Path, help="file for the table")
     parser.add_argument("--ours", nargs=3, metavar=("MODE", "URI", "CACHE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.ours:
         mode, uri, cache = arguments.ours
-        print(json.dumps(ours(mode, uri, Path(cache))))
+        print(json.dumps(ours(mode, uri, Path(cache), arguments.passes)))
         return
     table = Table()
     with tempfile.TemporaryDirectory() as name, s3_server(Path(name) / "s3.log"):
@@ -271,24 +304,31 @@ def compare(arguments: argparse.Namespace, folder: Path, table: Table) -> None:
     log = folder / "s3.log"
     table.say(f"{time.strftime('%Y-%m-%d')}, {platform.processor() or platform.machine()}, {os.cpu_count()} CPUs")
     table.say(f"commit {code_revision()}, load {', '.join(f'{load:.1f}' for load in os.getloadavg())} at the start")
-    table.say(f"{len(faces)} faces of {SIDE} x {SIDE}, {sum(map(len, faces)) / 1e6:.0f} MB, batches of 64")
+    megabytes = sum(map(len, faces)) / 1e6
+    table.say(
+        f"{len(faces)} faces of {SIDE} x {SIDE}, {megabytes:.0f} MB, batches of 64, warm epochs: {arguments.passes}"
+    )
     table.say("")
     table.say(
-        "| loader | warm, images/s | CPU ms | bytes only | decoded cache | first batch, s | cold | GETs / 1000 | MB |"
+        "| loader | warm, images/s / CPU ms | bytes only | decoded cache | first batch, s | cold | GETs / 1000 | MB |"
     )
-    table.say("|---|---|---|---|---|---|---|---|---|")
-    table.row("bare loop (ceiling)", ceiling(faces), "", None)
+    table.say("|---|---|---|---|---|---|---|---|")
+    bare = [ceiling(faces)]
+    table.row("bare loop (ceiling)", bare[0], "", None)
     write_ours(faces, str(folder / "ours"))
     write_ours(faces, f"s3://{BUCKET}/ours")
     before = gets(log)
-    command = [sys.executable, __file__, "--ours"]
-    cold = run_json([*command, "cold", f"s3://{BUCKET}/ours", str(folder / "cache-ours")], arguments.limit)
+    passes = ["--passes", str(arguments.passes)]
+    command = [sys.executable, __file__, *passes, "--ours"]
+    cold_of_ours = run_json([*command, "cold", f"s3://{BUCKET}/ours", str(folder / "cache-ours")], arguments.limit)
     requests = (gets(log) - before) / len(faces) * 1000
     warm = run_json([*command, "warm", str(folder / "ours"), str(folder / "cache-ours")], arguments.limit)
-    table.row("this stream", warm, cold, requests)
+    table.row("this stream", warm, cold_of_ours, requests)
+    peers: list[tuple[dict[str, Any] | str, dict[str, Any] | str]] = []
     for peer in arguments.peers:
-        python = arguments.environments / PEERS[peer] / "bin" / "python"
-        measure = [str(python), str(HERE / "peers" / "measure.py"), peer]
+        own = arguments.environments / PEERS[peer] / "bin" / "python"
+        python = own if PEERS[peer] else Path(sys.executable)
+        measure = [str(python), str(HERE / "peers" / "measure.py"), *passes, peer]
         failed = run_json([*measure, "write", str(folder)], arguments.limit)
         if isinstance(failed, str):
             table.row(peer, failed, "", None)
@@ -299,10 +339,15 @@ def compare(arguments: argparse.Namespace, folder: Path, table: Table) -> None:
         (folder / f"cache-{peer}").mkdir()
         cold = run_json([*measure, "cold", str(folder), *place], arguments.limit)
         requests = (gets(log) - before) / len(faces) * 1000
-        table.row(peer, run_json([*measure, "warm", str(folder)], arguments.limit), cold, requests)
-    table.row("bare loop again", ceiling(faces), "", None)
+        peers.append((run_json([*measure, "warm", str(folder)], arguments.limit), cold))
+        table.row(peer, *peers[-1], requests)
+    bare.append(ceiling(faces))
+    table.row("bare loop again", bare[1], "", None)
+    table.say("")
     if isinstance(warm, dict):
         table.say(f"this stream: exact resume {warm['resume']}, shuffle {warm['shuffle']}")
+    for line in ratios((warm, cold_of_ours), peers, bare):
+        table.say(line)
     table.say(f"load {', '.join(f'{load:.1f}' for load in os.getloadavg())} at the end")
 
 

@@ -87,7 +87,7 @@ def instrument(trainer: Trainer, clock: Clock) -> None:
     if trainer._augment is not None:
         trainer._augment = clock.timed("augment", trainer._augment)  # type: ignore[assignment]
     trainer.network.example_losses = clock.timed("forward", trainer.network.example_losses)  # type: ignore[method-assign]
-    for optimiser in (trainer._optimizer, trainer._order_optimizer):
+    for optimiser in (trainer._engine.optimizer, trainer._engine.order_optimizer):
         if optimiser is not None:
             optimiser.step = clock.timed("optimiser", optimiser.step)  # type: ignore[method-assign]
     Tensor.backward = clock.timed("backward", Tensor.backward)  # type: ignore[method-assign]

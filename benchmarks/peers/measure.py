@@ -2,10 +2,10 @@
 
     python benchmarks/peers/measure.py LOADER MODE FOLDER [--url s3://BUCKET/PREFIX --cache FOLDER]
 
-LOADER is litdata, mosaic, webdataset, hf or memory (a list: the ceiling). MODE is `write` (FOLDER gets the loader's own
-format, made from FOLDER/images.bin), `cold` (from the S3 prefix URL with an empty CACHE) or `warm` (from FOLDER, with
-and without decoding, the median of three epochs). All give their JPEGs to torchvision's decoder, in the loader's own
-process.
+LOADER is litdata, mosaic, webdataset, hf, raydata or memory (a list: the ceiling). MODE is `write` (FOLDER gets the
+loader's own format, made from FOLDER/images.bin), `cold` (from the S3 prefix URL with an empty CACHE) or `warm` (from
+FOLDER, with and without decoding, the median of --passes epochs). All give their JPEGs to torchvision's decoder, in the
+loader's own process.
 """
 
 from __future__ import annotations
@@ -140,6 +140,41 @@ def read_hf(folder: Path, url: str | None, cache: Path) -> Iterable[Sample]:
     return ((row["id"], row["jpeg"]) for row in data)
 
 
+def write_raydata(folder: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    everything = images(folder)
+    share = max(1, int(SHARD_BYTES / (sum(map(len, everything)) / len(everything))))
+    (folder / "raydata").mkdir()
+    for begin in range(0, len(everything), share):
+        part = everything[begin : begin + share]
+        table = pa.table({"id": list(range(begin, begin + len(part))), "jpeg": pa.array(part, pa.binary())})
+        pa.parquet.write_table(table, folder / "raydata" / f"{begin:08d}.parquet", row_group_size=1024)
+
+
+def read_raydata(folder: Path, url: str | None, cache: Path) -> Iterable[Sample]:
+    """Ray is up before the clock runs: its start belongs to a job, not to an epoch."""
+    import pyarrow.fs
+    import ray
+
+    place, filesystem = str(folder / "raydata"), None
+    if url is not None:
+        place = url.removeprefix("s3://")
+        endpoint = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+        filesystem = pyarrow.fs.S3FileSystem(endpoint_override=endpoint, scheme="http", region="us-east-1")
+    data = ray.data.read_parquet(place, filesystem=filesystem, shuffle="files")
+    batches = data.iter_batches(batch_size=64, batch_format="numpy", local_shuffle_buffer_size=1024)
+    return (sample for batch in batches for sample in zip(batch["id"].tolist(), batch["jpeg"], strict=True))
+
+
+def start_ray() -> None:
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
 def read_memory(folder: Path, url: str | None, cache: Path) -> Iterable[Sample]:
     """The ceiling: a list of JPEGs."""
     everything = images(folder)
@@ -153,6 +188,7 @@ LOADERS: dict[str, tuple[Callable[[Path], None] | None, Callable[[Path, str | No
     "mosaic": (write_mosaic, read_mosaic),
     "webdataset": (write_webdataset, read_webdataset),
     "hf": (write_hf, read_hf),
+    "raydata": (write_raydata, read_raydata),
 }
 
 
@@ -196,6 +232,7 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--passes", type=int, default=3, help="warm epochs, of which the median counts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     write, read = LOADERS[arguments.loader]
@@ -203,9 +240,14 @@ def main() -> None:
         if write is not None:
             write(arguments.folder)
         return
+    if arguments.loader == "raydata":
+        start_ray()
     url = arguments.url if arguments.mode == "cold" else None
     results = {}
-    for name, pixels, passes in (("pixels", True, 1 if url else 3), ("bytes", False, 0 if url else 3)):
+    for name, pixels, passes in (
+        ("pixels", True, 1 if url else arguments.passes),
+        ("bytes", False, 0 if url else arguments.passes),
+    ):
         make = partial(read, arguments.folder, url, arguments.cache)
         runs = [timed(make, arguments.batch, pixels) for _ in range(passes)]
         if runs:

@@ -90,11 +90,33 @@ CHART_VALUES: dict[str, dict[str, Any]] = {
     },
     "server": {"server": {"enabled": True, "image": "duchenne:0.1.0"}},
     "server-behind-ingress": {
-        "server": {"enabled": True, "image": "duchenne:0.1.0", "replicas": 3, "fromNamespaces": ["ingress-nginx"]}
+        "accounts": {"serverAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/server"}},
+        "server": {
+            "enabled": True,
+            "image": "duchenne:0.1.0",
+            "imagePullSecrets": ["registry"],
+            "fromNamespaces": ["ingress-nginx"],
+            "homeClaim": "duchenne-home",
+            "autoscaling": {"enabled": True, "maxReplicas": 3},
+            "oidc": {"issuer": "https://login.example.org", "clientId": "duchenne"},
+            "ingress": {
+                "enabled": True,
+                "className": "nginx",
+                "host": "duchenne.example.org",
+                "tlsSecret": "duchenne-tls",
+                "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"},
+            },
+        },
     },
+    "trial": {
+        "server": {"enabled": True, "image": "duchenne:0.1.0", "migrations": {"enabled": False}},
+        "postgresql": {"enabled": True, "storage": "1Gi", "storageClass": "standard"},
+    },
+    "database-alone": {"postgresql": {"enabled": True}},
 }
+FOLDERS = ("base", "server", "overlays/dev", "overlays/prod")
 RENDERED = {
-    **{f"k8s-{path.replace('/', '-')}": ("kustomize", path) for path in ("base", "overlays/dev", "overlays/prod")},
+    **{f"k8s-{path.replace('/', '-')}": ("kustomize", path) for path in FOLDERS},
     **{f"chart-{name}": ("chart", name) for name in CHART_VALUES},
     **{f"sweep-{name}": ("manifests", name) for name in ("prod", "plain", "fixed")},
 }
@@ -152,6 +174,12 @@ def builtin_faults(item: dict[str, Any]) -> list[str]:
     except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
         return [str(error).splitlines()[0]]
     return []
+
+
+@pytest.fixture
+def own_faults() -> Callable[[dict[str, Any]], list[str]]:
+    """What is wrong with an object of Kubernetes' own kinds: needs no file that may be absent."""
+    return builtin_faults
 
 
 @pytest.fixture
@@ -219,3 +247,9 @@ def kustomize() -> Callable[[str], list[dict[str, Any]]]:
 def chart() -> Callable[[dict[str, Any]], list[dict[str, Any]]]:
     """The objects of the chart with these values."""
     return charted
+
+
+@pytest.fixture(params=sorted(CHART_VALUES))
+def chart_values(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Each combination of values that the chart must render."""
+    return CHART_VALUES[request.param]

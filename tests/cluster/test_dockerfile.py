@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from duchenne.clusters.kubernetes.pods import HOME, USER
 
 ROOT = Path(__file__).parents[2]
+RUNTIME_LOCK = ROOT / "requirements-runtime.lock"
+NEEDED_BY_RAY_AND_OTHERS = {"jsonschema"}  # of the tools that tests name
 DOCKERFILE = ROOT / "Dockerfile"
 
 
@@ -58,16 +63,91 @@ def test_a_build_argument_chooses_the_accelerator() -> None:
 
 def test_the_cpu_target_installs_the_same_versions_without_cuda(tmp_path: Path) -> None:
     (command,) = [arguments for instruction, arguments in stages()["lock-cpu"] if instruction == "RUN"]
-    (tmp_path / "requirements.lock").write_text((ROOT / "requirements.lock").read_text())
+    (tmp_path / RUNTIME_LOCK.name).write_text(RUNTIME_LOCK.read_text())
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
-    before = (ROOT / "requirements.lock").read_text().splitlines()
-    after = (tmp_path / "requirements.lock").read_text().splitlines()
+    before = RUNTIME_LOCK.read_text().splitlines()
+    after = (tmp_path / RUNTIME_LOCK.name).read_text().splitlines()
     gone = [line for line in before if line not in after and line + "+cpu" not in after]
     assert [line for line in after if line.endswith("+cpu")] == [
         f"{line}+cpu" for line in before if line.startswith(("torch==", "torchvision=="))
     ]
     assert gone
     assert all(line.startswith(("nvidia-", "cuda-", "triton==")) for line in gone)
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Package -> version of a lock file."""
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==", 1) for line in lines)
+
+
+def test_what_runs_is_locked_as_it_is_tested_and_without_the_tools() -> None:
+    runtime, whole = locked(RUNTIME_LOCK), locked(ROOT / "requirements.lock")
+    assert {name: version for name, version in runtime.items() if whole.get(name) != version} == {}, "run `make lock`"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {key: {_name(entry) for entry in entries} for key, entries in project["optional-dependencies"].items()}
+    assert {_name(entry) for entry in project["dependencies"]} | named["server"] <= set(runtime)
+    tools = named["dev"] - named["server"]
+    assert tools & set(runtime) <= NEEDED_BY_RAY_AND_OTHERS
+    assert {"pytest", "ruff", "mypy", "moto", "playwright", "hatchling", "uv"}.isdisjoint(runtime)
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[\[<>=!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def test_what_builds_the_wheel_is_locked_too(tmp_path: Path) -> None:
+    (command,) = [arguments for instruction, arguments in stages()["lock"] if instruction == "RUN"]
+    (grep,) = [part for part in command.split(" && ") if part.startswith("grep")]
+    (tmp_path / "requirements.lock").write_text((ROOT / "requirements.lock").read_text())
+    subprocess.run(["sh", "-c", grep], cwd=tmp_path, check=True)
+    assert set(locked(tmp_path / "build.lock")) == {"hatchling", "packaging", "pathspec", "pluggy", "trove-classifiers"}
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Path:
+    """What the build makes for Triton, laid out as in the image: bin/triton-cc beside share/triton."""
+    if find_spec("triton") is None or shutil.which("gcc") is None:
+        pytest.skip("needs triton and gcc, which are not both here")
+    made = tmp_path / "image/share/triton"
+    subprocess.run([sys.executable, ROOT / "docker/triton_launcher.py", made], check=True)
+    (tmp_path / "image/bin").mkdir()
+    return Path(shutil.copy(ROOT / "docker/triton-cc", tmp_path / "image/bin/triton-cc"))
+
+
+def test_triton_gets_its_launcher_without_a_compiler(launcher: Path, tmp_path: Path) -> None:
+    """By Triton's own code, with a PATH that has no compiler, and a cache that is empty."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from triton.backends.nvidia import driver\n"
+        "from triton.runtime.build import compile_so_from_file\n"
+        "print(compile_so_from_file(sys.argv[1] or driver.dirname + '/driver.c', 'cuda_utils',"
+        " library_dirs=['/nowhere'], include_dirs=driver.include_dirs, libraries=driver.libraries))\n"
+    )
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("sh", "cp", "cat", "sha256sum", "dirname"):
+        (tools / tool).symlink_to(str(shutil.which(tool)))
+    environment = {"CC": str(launcher), "PATH": str(tools), "TRITON_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run(source: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(program), source]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("")
+    assert done.returncode == 0, done.stderr
+    made = Path(done.stdout.strip())
+    assert made.is_relative_to(tmp_path / "cache")
+    content = made.read_bytes()
+    assert content == (launcher.parents[1] / "share/triton/cuda_utils.so").read_bytes()
+    assert b"PyInit_cuda_utils" in content
+    assert b"libcuda.so.1" in content
+    other = tmp_path / "other.c"
+    other.write_text("int x;")
+    refused = run(str(other))
+    assert refused.returncode != 0
+    assert "this image has no C compiler" in refused.stderr
 
 
 def test_the_last_stage_has_no_compiler_and_takes_the_environment_alone() -> None:
@@ -78,7 +158,11 @@ def test_the_last_stage_has_no_compiler_and_takes_the_environment_alone() -> Non
         "--from=build /opt/duchenne /opt/duchenne"
     ]
     for instruction, arguments in final:
-        assert instruction != "RUN" or not re.search(r"apt|pip|gcc|g\+\+|clang|curl|wget", arguments)
+        assert instruction != "RUN" or not re.search(r"apt|pip install|gcc|g\+\+|clang|curl|wget", arguments)
+    (setup,) = [arguments for instruction, arguments in final if instruction == "RUN"]
+    assert "rm -rf /usr/local/lib/python3.11/site-packages/*" in setup  # the base image's pip
+    (environment, *_) = [arguments for instruction, arguments in stages()["lock"] if instruction == "RUN"]
+    assert "venv --without-pip /opt/duchenne" in environment
 
 
 def test_it_runs_as_the_user_of_the_pods_and_writes_to_volumes_only() -> None:

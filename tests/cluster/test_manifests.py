@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duchenne.cli.main import call
-from duchenne.clusters.config import KubernetesCluster
+from duchenne.clusters.config import KubernetesCluster, SecretNames
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.file import load_clusters_text
 from duchenne.clusters.kubernetes import manifests, own, sweep_id_of
 from duchenne.clusters.kubernetes.manifests import deadline_seconds, notes
+from duchenne.plan.rates import Rate, worker_rate
 from duchenne.spec import Sweep, load_sweep, load_sweep_text
 
 ROOT = Path(__file__).parents[2]
@@ -308,8 +309,36 @@ def test_the_verb_prints_the_objects(
     assert json.loads(printed.out) == manifests(load_sweep_text(MINIMAL), prod)
     assert call(command) == 0
     assert list(yaml.safe_load_all(capsys.readouterr().out)) == json.loads(printed.out)
-    assert call([*command, "--cluster", "lab"]) == 2
-    assert capsys.readouterr().err.startswith("error: a cluster of type kubernetes has objects")
+    assert call([*command, "--cluster", "lab", "--json"]) == 0
+    (job,) = json.loads(capsys.readouterr().out)
+    assert job["entrypoint"] == "duchenne run sweep.yaml --id minimal-000000 --supervised"
+    assert load_sweep_text(job["files"]["sweep.yaml"]) == load_sweep_text(MINIMAL)
+
+
+def test_limits_of_the_team_travel_and_those_of_others_stay(tmp_path: Path, sweep: Sweep) -> None:
+    (tmp_path / "teams.yaml").write_text("faces: {usd_per_month: 100}\nvideo: {usd_per_month: 1}\n")
+    job, config = manifests(sweep, KubernetesCluster(), home=tmp_path)
+    assert yaml.safe_load(config["data"]["teams.yaml"]) == {"faces": {"usd_per_month": 100}}
+    variables = {item["name"]: item.get("value") for item in pod_templates(job)["head"]["spec"]["containers"][0]["env"]}
+    assert variables["DUCHENNE_TEAMS_FILE"] == "/etc/duchenne/teams.yaml"
+    job, config = manifests(sweep, KubernetesCluster())
+    assert set(config["data"]) == {"sweep.yaml"}
+
+
+def test_prices_of_the_submitters_file_travel(tmp_path: Path) -> None:
+    node = "{cpu: 8, gpu: 1, memory_gib: 32, on_demand_usd_per_hour: 1.5, spot_usd_per_hour: 0.5}"
+    (tmp_path / "prices.yaml").write_text(f"nodes:\n  small: {node}\n")
+    text = MINIMAL + f"prices: {{file: {tmp_path / 'prices.yaml'}, node: small, spot: true}}\n"
+    _, config = manifests(load_sweep_text(text), KubernetesCluster())
+    (tmp_path / "prices.yaml").unlink()
+    assert worker_rate(load_sweep_text(config["data"]["sweep.yaml"])) == Rate(0.5 / 8 / 3600, 1.0)
+
+
+def test_a_registry_that_asks_for_a_secret_gets_its_name(sweep: Sweep, faults: Faults) -> None:
+    job, _ = manifests(sweep, KubernetesCluster(secrets=SecretNames(image_pull="registry")))
+    assert faults(job) == []
+    for template in pod_templates(job).values():
+        assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
 
 
 def test_an_id_follows_from_the_spec_and_fits_kuberay() -> None:

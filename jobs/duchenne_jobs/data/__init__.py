@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from duchenne_jobs.data.ingesters import INGESTERS, ingest
     from duchenne_jobs.data.listing import Listed, find_datasets
     from duchenne_jobs.data.manifest import Description, LandmarkScheme, Manifest, Shard
+    from duchenne_jobs.data.partition import SubjectPartitions
     from duchenne_jobs.data.protocol import Protocol, load_protocol
     from duchenne_jobs.data.report import FaceReport, face_report, save_report_figure
     from duchenne_jobs.data.show import DatasetSummary, TaskSummary, save_label_figure, summary
+    from duchenne_jobs.data.stream.batch import FaceBatch
+    from duchenne_jobs.data.stream.faces import FaceStream
     from duchenne_jobs.data.toy import toy_dataset
     from duchenne_jobs.data.writer import DatasetWriter
 
@@ -55,6 +58,7 @@ _HOME_OF = {
     "LandmarkScheme": "manifest",
     "Manifest": "manifest",
     "Shard": "manifest",
+    "SubjectPartitions": "partition",
     "Protocol": "protocol",
     "load_protocol": "protocol",
     "FaceReport": "report",
@@ -64,6 +68,8 @@ _HOME_OF = {
     "TaskSummary": "show",
     "save_label_figure": "show",
     "summary": "show",
+    "FaceBatch": "stream.batch",
+    "FaceStream": "stream.faces",
     "toy_dataset": "toy",
     "DatasetWriter": "writer",
 }
@@ -75,7 +81,9 @@ __all__ = [
     "DatasetSummary",
     "DatasetWriter",
     "Description",
+    "FaceBatch",
     "FaceReport",
+    "FaceStream",
     "Fold",
     "FoldError",
     "FoldPlan",
@@ -88,6 +96,7 @@ __all__ = [
     "Protocol",
     "Shard",
     "SubjectLabels",
+    "SubjectPartitions",
     "TaskSummary",
     "builtin_subject_count",
     "builtin_tasks",

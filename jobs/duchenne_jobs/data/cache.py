@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+from duchenne_jobs.data import tallies
 from duchenne_jobs.data.digest import file_digest
 from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.data.manifest import SHARD_SUFFIX, Shard
@@ -18,6 +20,7 @@ from duchenne_jobs.data.s3 import Patience
 from duchenne_jobs.data.staging import staging_folder
 from duchenne_jobs.data.storage import Location
 
+Kept: TypeAlias = Literal["encoded", "decoded"]
 DEFAULT_CACHE_BYTES = 20 * 10**9
 # For a file that another process is making: longer than its own deadline.
 WAIT_SECONDS = 400.0
@@ -85,7 +88,9 @@ class ShardCache:
         """
         target = self.folder / name
         if not fresh and _touch(target):
+            tallies.HERE.add("cache_hits")
             return target
+        tallies.HERE.add("cache_misses")
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._sole_maker(name):
             if not fresh and _touch(target):
@@ -164,6 +169,26 @@ class ShardCache:
                 continue
             entries.append((status.st_mtime, status.st_size, path))
         return sorted(entries)
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """What a sweep's `data` section says of the cache of each machine that its fold jobs run on.
+
+    Attributes:
+        kept: `encoded`: shards as they are; `decoded`: the pixels of their faces as well, at the size of training.
+        folder: None: `default_cache_folder()` of the machine.
+        max_bytes: of everything in that folder.
+    """
+
+    kept: Kept = "encoded"
+    folder: str | None = None
+    max_bytes: int = DEFAULT_CACHE_BYTES
+
+    def opened(self) -> ShardCache:
+        """The cache itself, on this machine."""
+        folder = default_cache_folder() if self.folder is None else Path(self.folder).expanduser()
+        return ShardCache(folder, self.max_bytes)
 
 
 def check_file(file: Path, shown: str, shard: Shard) -> None:

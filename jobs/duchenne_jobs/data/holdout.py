@@ -54,11 +54,8 @@ def make_holdout(subjects: Iterable[str], validation: float, test: float, seed: 
     Raises:
         FoldError: a part without a subject, or a seed out of range.
     """
-    check_seed(seed)
-    from numpy.random import RandomState  # scikit-learn's shuffled folds use the same generator
-
     ordered = sorted(subjects)
-    shuffled = [ordered[row] for row in RandomState(seed).permutation(len(ordered))]
+    shuffled = _shuffled(ordered, seed)
     tested, validated = round(test * len(ordered)), round(validation * len(ordered))
     parts = (shuffled[:tested], shuffled[tested : tested + validated], shuffled[tested + validated :])
     if not all(parts):
@@ -67,3 +64,20 @@ def make_holdout(subjects: Iterable[str], validation: float, test: float, seed: 
             f"{len(parts[2])}, {validated} and {tested}; change folds.validation and folds.test"
         )
     return HoldoutPlan(parts=tuple(tuple(part) for part in parts), seed=seed)
+
+
+def draw_subjects(subjects: Iterable[str], share: float, seed: int) -> tuple[str, ...]:
+    """A share of the subjects, rounded to whole ones, drawn by `seed`; sorted.
+
+    Raises:
+        FoldError: a seed out of range.
+    """
+    ordered = sorted(subjects)
+    return tuple(sorted(_shuffled(ordered, seed)[: round(share * len(ordered))]))
+
+
+def _shuffled(ordered: list[str], seed: int) -> list[str]:
+    check_seed(seed)
+    from numpy.random import RandomState  # scikit-learn's shuffled folds use the same generator
+
+    return [ordered[row] for row in RandomState(seed).permutation(len(ordered))]

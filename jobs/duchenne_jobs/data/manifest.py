@@ -24,7 +24,7 @@ COLUMNS = ("subject", "sequence", "frame", "image", "landmarks", "parsing", "lab
 REQUIRED_COLUMNS = ("subject", "labels")
 # Fields that a manifest leaves out when they say nothing: datasets that were written before there were such keep their
 # digest.
-_OPTIONAL: dict[str, Any] = {"crop": None, "events": []}
+_OPTIONAL: dict[str, Any] = {"crop": None, "partitions": None, "events": []}
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Sha256 = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -50,6 +50,14 @@ class Crop(_Frozen):
     parsed_by: Name | None = Field(None, description="A parsing model, or `source`: its own maps; None: no parsing.")
 
 
+class Partitions(_Frozen):
+    """The names by which a dataset's own partition goes in the column `sequence`."""
+
+    train: Name
+    validation: Name | None = None
+    test: Name
+
+
 class Event(_Frozen):
     """Something that happened to a dataset after it was made. It names no subject: that would undo a removal."""
 
@@ -69,6 +77,10 @@ class Description(_Frozen):
     parsing_classes: tuple[Name, ...] | None = Field(None, description="Class names of `parsing`: id i is entry i.")
     landmark_scheme: LandmarkScheme | None = Field(None, description="Numbering of `landmarks`.")
     crop: Crop | None = Field(None, description="How the images were cut out of their frames; None: they were not.")
+    partitions: Partitions | None = Field(
+        None,
+        description="How the owners split the rows: each row's `sequence` is one of these names. None: they didn't.",
+    )
     events: tuple[Event, ...] = Field((), description="What happened to the dataset since, in order.")
     licence: str = Field(description="Under which terms the rows may be used.")
     consent: str = Field(description="What the recorded people agreed to, or that no people are recorded.")
@@ -99,6 +111,8 @@ class Description(_Frozen):
         for column, description in describes.items():
             if (column in self.columns) != bool(description):
                 raise ValueError(f"column {column!r} and its description in the manifest must come together")
+        if self.partitions is not None and "sequence" not in self.columns:
+            raise ValueError("partitions are named in the column 'sequence', but there is none")
         return self
 
 

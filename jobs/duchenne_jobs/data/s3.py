@@ -20,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duchenne_jobs.data import tallies
+
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
@@ -281,11 +283,15 @@ class _Attempts:
     def again(self) -> Any:
         client = _client(self._stall, fresh=self._fresh)
         self._fresh = False
+        tallies.HERE.add("s3_attempts")
         try:
             return self._action(client)
         except Exception as error:
             self._fresh = _denied(error)
             self.denied += self._fresh
+            kind = _kind(error)
+            if kind is not None:
+                tallies.HERE.add(kind)
             raise
 
 
@@ -304,6 +310,18 @@ def _may_pass(error: BaseException) -> bool:
         _ChangedError,
     )
     return isinstance(error, passing)
+
+
+def _kind(error: Exception) -> tallies.Tally | None:
+    """What a failed attempt counts as; None where S3 is not to blame: a full disk, an object that is not there."""
+    errors = import_module("botocore.exceptions")
+    if _denied(error):
+        return "s3_denied"
+    if isinstance(error, errors.ClientError):
+        return "s3_server" if _status(error) >= 500 or _may_pass(error) else "s3_other"
+    if _may_pass(error) or isinstance(error, TransferTimeoutError):
+        return "s3_connection"
+    return "s3_other" if isinstance(error, errors.BotoCoreError) else None
 
 
 def _denied(error: BaseException) -> bool:

@@ -110,6 +110,10 @@ class MultiTaskNetwork(nn.Module, ABC):
         """
         return None
 
+    def epoch_sums(self) -> list[Tensor]:
+        """Sums over the rows of an epoch, in place, which ranks that train together add up before `end_epoch`."""
+        return []
+
     def order_summary(self) -> OrderSummary | None:
         """The soft order and the best order; None for a network without orders."""
         return None

@@ -180,6 +180,9 @@ class MONET(_RecurrentNetwork):
     def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
         return self.selector.end_epoch(epoch, generator)
 
+    def epoch_sums(self) -> list[Tensor]:
+        return self.selector.epoch_sums()
+
     def order_summary(self) -> OrderSummary:
         return self.selector.summary()
 

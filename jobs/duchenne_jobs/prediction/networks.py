@@ -101,7 +101,7 @@ def load_ensemble(paths: Sequence[Path], device: torch.device) -> Ensemble:
 
 
 def _load(path: Path) -> SavedNetwork:
-    state = load_checkpoint(path) if path.is_file() else None
+    state = load_checkpoint(path, or_previous=False) if path.is_file() else None
     if state is None:
         raise PredictionError(f"{path}: the network's checkpoint is missing or damaged; run its sweep again")
     if "data" not in state or "config" not in state:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from duchenne_jobs.config import AugmentationConfig
+from duchenne_jobs.models.batch_part import drawn_for_rows
 from duchenne_jobs.models.inputs import DataDescription, Inputs
 
 _LUMA = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
@@ -54,7 +55,8 @@ class Draws:
     @classmethod
     def of(cls, config: AugmentationConfig, count: int, seed: int) -> Draws:
         """Draw for `count` faces, on the CPU, so that a seed means the same on every device."""
-        uniform = torch.rand(8, count, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        uniform = drawn_for_rows(lambda rows: torch.rand(8, rows, generator=generator).T, count).T
         both = 2 * uniform - 1
         scale = 1 - config.crop * uniform[2]
         return cls(

@@ -5,6 +5,7 @@ Shapes: N rows, B batch.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from duchenne_jobs.data import tallies
 from duchenne_jobs.models.inputs import Inputs
 from duchenne_jobs.training.split import Rows
 
@@ -49,7 +51,10 @@ class Batches:
                 if index < len(batches):
                     waiting.append(reader.submit(self._read, batches[index]))
                 if index >= AHEAD:
-                    yield as_floats(waiting.popleft().result().to(self._device))
+                    began = time.perf_counter()
+                    batch = waiting.popleft().result()
+                    tallies.HERE.batch(len(batches[index - AHEAD]), time.perf_counter() - began)
+                    yield as_floats(batch.to(self._device))
         finally:
             reader.shutdown(wait=True, cancel_futures=True)
 

@@ -6,14 +6,15 @@ holds no worker, so that a scheduler can weigh it against the other trials befor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from duchenne_jobs.config import RunConfig
+from duchenne_jobs.data.cache import CacheChoice
 
 Phase = Literal["search", "evaluation"]
-FoldMethod = Literal["shuffled", "balanced", "holdout"]
+FoldMethod = Literal["shuffled", "balanced", "holdout", "partition"]
 
 
 @dataclass(frozen=True, order=True)
@@ -49,7 +50,8 @@ def inner_predictions_path(folder: Path, key: JobKey) -> Path:
 
 @dataclass(frozen=True)
 class FoldsRequest:
-    """How the dataset's subjects are split; a pure function of this, the subjects and, if balanced, their labels.
+    """How the dataset's subjects are split; a pure function of this, the subjects and, if balanced, their labels; in
+    the owners' partition, of their partitions.
 
     `validation` and `test` are the shares of a holdout.
     """
@@ -71,6 +73,8 @@ class FoldJob:
         dataset_uri, dataset_digest: the data, refused when its digest differs.
         folder: where checkpoints and predictions go.
         epochs: the last epoch; a job that reached it writes its predictions if its phase is `evaluation`.
+        parent: a job whose steps so far are the first of this one too: its checkpoint spares running them again.
+        cache: how its faces are kept on the machine; changes how fast it is, never what it computes.
     """
 
     key: JobKey
@@ -80,6 +84,8 @@ class FoldJob:
     folds: FoldsRequest
     folder: str
     epochs: int
+    parent: JobKey | None = None
+    cache: CacheChoice = field(default_factory=CacheChoice)
 
 
 @dataclass(frozen=True)

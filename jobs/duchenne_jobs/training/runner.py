@@ -7,8 +7,10 @@ In `evaluation` they are a sealed test fold: it is predicted once, after the las
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +21,10 @@ from duchenne_jobs.evaluation import Predictions, write_predictions
 from duchenne_jobs.models.baselines import predict_baseline
 from duchenne_jobs.models.encoders import weights_sha256_of
 from duchenne_jobs.training.attention import attention_path, save_attention
-from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
+from duchenne_jobs.training.checkpoint import checkpoint_file, load_checkpoint, packed, save_checkpoint, unpacked
 from duchenne_jobs.training.faces import FaceRows, FaceStore
 from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult, inner_predictions_path
+from duchenne_jobs.training.ranks import ALONE, Ranks
 from duchenne_jobs.training.soft_orders import SoftOrderLines, soft_orders_path
 from duchenne_jobs.training.split import Rows, Split, faces_needed, load_split
 from duchenne_jobs.training.trainer import Trainer, order_record
@@ -32,9 +35,15 @@ WARM_STORES = 4  # of which the one in use keeps decoded faces
 
 
 class FoldJobRunner:
-    """Runs segments; keeps datasets, splits and the last trainer warm between them."""
+    """Runs segments; keeps datasets, splits and the last trainer warm between them.
 
-    def __init__(self) -> None:
+    Args:
+        ranks: the processes that run each segment together, each by a runner of its own. The first one's `run` reads
+            and writes the job's files and asks its context; the others' contexts are not asked.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.ranks = ranks
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._dataset = lru_cache(maxsize=WARM_DATASETS)(open_dataset)
         self._splits = lru_cache(maxsize=WARM_SPLITS)(self._load_split)
@@ -49,37 +58,62 @@ class FoldJobRunner:
             JobStopped: the scheduler ended it; every whole epoch is saved.
             JobFailed: it can't succeed.
         """
-        split = self._split_of(job)
+        first = self.ranks.first
+        split = self.ranks.each(self._split_of, job)
         if job.key.method in BASELINE_NAMES:
-            return self._run_baseline(job, split, context)
+            return first(self._run_baseline, job, split, context) or SegmentResult(job.epochs, {})
         trainer, metrics, is_warm = self._trainer(job, split)
         self._warm = None  # while an epoch runs, the network holds half of it
         if metrics and not is_warm:
             # Saved, and perhaps lost before it was recorded: a second report changes nothing.
-            context.report(trainer.epoch, metrics)
+            first(context.report, trainer.epoch, metrics)
         soft_orders = SoftOrderLines(soft_orders_path(job), trainer.epoch)
         while trainer.epoch < until_epoch:
-            metrics = {"train_loss": trainer.run_epoch(context.tick)}
+            metrics = {"train_loss": trainer.run_epoch(context.tick if self.ranks.is_first else _no_question)}
             if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
                 break  # a sealed fold is predicted once, and that epoch's numbers come with the predictions
             if job.key.phase == "search":
                 predictions = self._predict(trainer, split)
                 metrics |= predictions.metrics()
                 if trainer.epoch >= job.epochs:
-                    write_predictions(inner_predictions_path(Path(job.folder), job.key), predictions, _metadata(job))
-            self._save(job, trainer, metrics, soft_orders)
-            context.report(trainer.epoch, metrics)
+                    first(self._write_inner, job, predictions)
+            first(self._save, job, trainer, trainer.state(), metrics, soft_orders)
+            first(context.report, trainer.epoch, metrics)
         if job.key.phase == "evaluation" and trainer.epoch >= job.epochs:
-            predictions = self._predict(trainer, split)
-            self._save(job, trainer, {}, soft_orders)
-            where = attention_path(Path(job.folder), job.key)
-            save_attention(where, trainer.network, split.held_out, split.data.tasks, job.config, self.device)
-            return self._write(job, trainer.epoch, predictions, metrics)
+            predictions, state = self._predict(trainer, split), trainer.state()
+            done = first(self._conclude, job, trainer, state, predictions, metrics, soft_orders)
+            return done or SegmentResult(trainer.epoch, metrics)
         if trainer.epoch < job.epochs:
             self._warm = (job, trainer, metrics)
         return SegmentResult(trainer.epoch, metrics)
 
-    def _save(self, job: FoldJob, trainer: Trainer, metrics: dict[str, float], soft_orders: SoftOrderLines) -> None:
+    def _write_inner(self, job: FoldJob, predictions: Predictions) -> None:
+        write_predictions(inner_predictions_path(Path(job.folder), job.key), predictions, _metadata(job))
+
+    def _conclude(
+        self,
+        job: FoldJob,
+        trainer: Trainer,
+        state: dict[str, Any],
+        predictions: Predictions,
+        metrics: dict[str, float],
+        soft_orders: SoftOrderLines,
+    ) -> SegmentResult:
+        """Keep what an evaluation leaves: its last checkpoint, what it looked at, its sealed predictions."""
+        self._save(job, trainer, state, {}, soft_orders)
+        split = self._split_of(job)
+        where = attention_path(Path(job.folder), job.key)
+        save_attention(where, trainer.network, split.held_out, split.data.tasks, job.config, self.device)
+        return self._write(job, trainer.epoch, predictions, metrics)
+
+    def _save(
+        self,
+        job: FoldJob,
+        trainer: Trainer,
+        state: dict[str, Any],
+        metrics: dict[str, float],
+        soft_orders: SoftOrderLines,
+    ) -> None:
         """Keep an epoch before it is reported: what is on record never runs again, whatever is killed."""
         orders = order_record(trainer.network) if job.key.phase == "evaluation" else None
         if orders is not None:
@@ -87,7 +121,7 @@ class FoldJobRunner:
         crop = self._split_of(job).crop
         shown = {"crop": crop and crop.model_dump(mode="json")}  # for `predict`, which cuts faces out alike
         started_from = {"encoder_weights_sha256": weights_sha256_of(trainer.network)}
-        save_checkpoint(checkpoint_path(job), trainer.state() | {"metrics": metrics} | shown | started_from)
+        save_checkpoint(checkpoint_path(job), state | {"metrics": metrics} | shown | started_from)
 
     def _trainer(self, job: FoldJob, split: Split) -> tuple[Trainer, dict[str, float], bool]:
         """The job's trainer at its last checkpoint, the metrics saved with it, and whether it is the warm one.
@@ -95,20 +129,32 @@ class FoldJobRunner:
         The warm trainer serves if it is this job's and not behind the file.
         """
         path = checkpoint_path(job)
-        state = load_checkpoint(path)
+        state = self._saved(job)
         if self._warm is not None and self._warm[0] == job and state and self._warm[1].epoch == state["epoch"]:
             return self._warm[1], self._warm[2], True
-        trainer = Trainer(job.config, split.train, split.data, job.key.seed, self.device)
+        trainer = self.ranks.each(Trainer, job.config, split.train, split.data, job.key.seed, self.device, self.ranks)
         if state is None:
             return trainer, {}, False
         try:
-            trainer.restore(state)
+            trainer.restore(state)  # the same state on all ranks
             return trainer, dict(state["metrics"]), False
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise JobFailed(
                 f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
                 "file to train this job from its first epoch"
             ) from error
+
+    def _saved(self, job: FoldJob) -> dict[str, Any] | None:
+        """The job's last checkpoint, or its parent's, as the first rank finds it."""
+        state = None
+        if self.ranks.is_first:
+            state = load_checkpoint(checkpoint_path(job))
+            if state is None and job.parent is not None:
+                state = load_checkpoint(checkpoint_path(replace(job, key=job.parent)))
+        if self.ranks.size == 1:
+            return state
+        shared = self.ranks.share(None if state is None else packed(state))
+        return None if shared is None else unpacked(shared)
 
     def _run_baseline(self, job: FoldJob, split: Split, context: JobContext) -> SegmentResult:
         context.tick()
@@ -158,7 +204,7 @@ class FoldJobRunner:
         return split
 
     def _load_split(self, request: _SplitRequest) -> Split:
-        dataset: Dataset = self._dataset(request.job.dataset_uri)
+        dataset: Dataset = self._dataset(request.job.dataset_uri, cache=request.job.cache.opened())
         return load_split(request.job, dataset, self._stores)
 
 
@@ -167,7 +213,8 @@ class _SplitRequest:
 
     def __init__(self, job: FoldJob) -> None:
         self.job = job
-        self._rows = (job.dataset_uri, job.dataset_digest, job.folds, job.key.fold, job.key.inner, faces_needed(job))
+        data = (job.dataset_uri, job.dataset_digest, job.cache)
+        self._rows = (data, job.folds, job.key.fold, job.key.inner, faces_needed(job))
 
     def __hash__(self) -> int:
         return hash(self._rows)
@@ -178,7 +225,11 @@ class _SplitRequest:
 
 def checkpoint_path(job: FoldJob) -> Path:
     """Where the job's last checkpoint stands."""
-    return Path(job.folder) / "checkpoints" / f"{job.key.slug}.pt"
+    return checkpoint_file(Path(job.folder) / "checkpoints", job.key.slug)
+
+
+def _no_question() -> None:
+    """The first rank asks its scheduler at each step; the others hear what it was told."""
 
 
 def _features(rows: Rows) -> np.ndarray:

@@ -18,12 +18,14 @@ from duchenne_jobs.data import (
     FoldPlan,
     LeakError,
     SubjectLabels,
+    SubjectPartitions,
     check_rows,
     load_protocol,
     make_folds,
     make_holdout,
     open_dataset,
 )
+from duchenne_jobs.data.cache import Kept
 from duchenne_jobs.data.schema import matrix
 from duchenne_jobs.models.inputs import DataDescription, Inputs
 from duchenne_jobs.training.faces import FaceRows, FaceStore
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 ROWS_NAMED = 8  # in a message
 FACE_MAPS = ("landmarks", "parsing")  # columns that guidance looks at
 
-MakeStore = Callable[["Dataset", tuple[str, ...], "tuple[int, int] | None"], FaceStore]
+MakeStore = Callable[["Dataset", tuple[str, ...], "tuple[int, int] | None", Kept], FaceStore]
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,14 @@ def load_split(job: FoldJob, dataset: Dataset | None = None, faces: MakeStore = 
     Args:
         job: its folds, its encoder.
         dataset: the job's dataset, where it is open already.
-        faces: makes or finds the store of a dataset's faces, from (dataset, columns, size).
+        faces: makes or finds the store of a dataset's faces, from (dataset, columns, size, what the cache keeps).
 
     Raises:
         JobFailed: the dataset has changed since the sweep began, or has not the columns that the job's model needs.
         duchenne_jobs.data.DatasetError: it can't be read.
         duchenne_jobs.data.LeakError: a subject stands on both sides.
     """
-    data = dataset or open_dataset(job.dataset_uri)
+    data = dataset or open_dataset(job.dataset_uri, cache=job.cache.opened())
     if data.digest != job.dataset_digest:
         raise JobFailed(
             f"data.uri: the dataset must not change during a sweep, but {job.dataset_uri} now has digest {data.digest} "
@@ -147,7 +149,7 @@ def load_split(job: FoldJob, dataset: Dataset | None = None, faces: MakeStore = 
         )
     needed = faces_needed(job)
     columns = _input_columns(job, needed, data.manifest)
-    store = None if needed is None else faces(data, columns, needed.size)
+    store = None if needed is None else faces(data, columns, needed.size, job.cache.kept)
     train_subjects, held_out_subjects = _subjects_of(job, folds_of(data, job.folds))
     train = _read(data, train_subjects, store)
     held_out = _read(data, held_out_subjects, store)
@@ -211,6 +213,8 @@ def folds_of(data: Dataset, request: FoldsRequest) -> FoldPlan:
     Raises:
         duchenne_jobs.data.FoldError: the subjects can't be split so.
     """
+    if request.method == "partition":
+        return SubjectPartitions.of(data).plan(request.validation, request.seed)
     labels = SubjectLabels.of(data) if request.method == "balanced" else None
     return plan_folds(data.subjects, request, labels)
 

@@ -11,21 +11,23 @@ Shapes: N rows, B batch, T tasks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.losses import Smoother, TaskLoss, inverse_frequency_weights
 from duchenne_jobs.models import DataDescription, Inputs, MultiTaskNetwork, TrainingStatistics, build_network
-from duchenne_jobs.models.rates import parameter_groups
+from duchenne_jobs.models.batch_part import draw_by_row, part_of_batch
 from duchenne_jobs.training.augmentation import Augmentation
 from duchenne_jobs.training.batches import Batches
+from duchenne_jobs.training.engines import build_engine
 from duchenne_jobs.training.job import JobFailed
+from duchenne_jobs.training.ranks import ALONE, Ranks
 from duchenne_jobs.training.split import Rows
 
 PREDICTION_BATCH = 1024  # rows of features
@@ -47,17 +49,27 @@ class Trainer:
         data: what the network is built for.
         seed: seed of initial weights, row order, augmentation, dropout and sampling.
         device: where to train.
+        ranks: the processes that train it together, each of which makes a trainer of its own.
 
     Raises:
         JobFailed: no training row has a face, or these landmarks can't be mirrored.
     """
 
-    def __init__(self, config: RunConfig, rows: Rows, data: DataDescription, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        rows: Rows,
+        data: DataDescription,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.config = config
         self.seed = seed
         self.device = device
         self.epoch = 0
         self.data = data
+        self._ranks = ranks
         self._rows = rows
         self._trained = torch.nonzero(rows.has_face).flatten()
         if not len(self._trained):
@@ -78,8 +90,9 @@ class Trainer:
         self._targets = self._smoother(self._labels.cpu()).to(device)
         self._kept: Tensor | None = None
         self._loss = self._task_loss(statistics)
-        self._optimizer, self._order_optimizer = self._build_optimizers()
-        self._schedule = torch.optim.lr_scheduler.ExponentialLR(self._optimizer, gamma=config.training.decay)
+        draw_by_row(self.network)
+        self._engine = build_engine(config, self.network, ranks)
+        self._schedule = torch.optim.lr_scheduler.ExponentialLR(self._engine.optimizer, gamma=config.training.decay)
 
     def _augmentation(self) -> Augmentation | None:
         if self._rows.features is not None:
@@ -95,15 +108,6 @@ class Trainer:
             weights = inverse_frequency_weights(statistics.frequency, statistics.rows).to(self.device)
         return TaskLoss(weights, self.config.loss.dice)
 
-    def _build_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer | None]:
-        orders = self.network.order_parameters()
-        training = self.config.training
-        kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
-        main = kind(parameter_groups(self.network, training), weight_decay=training.weight_decay)
-        if not orders:
-            return main, None
-        return main, torch.optim.Adam(orders, lr=self.config.model.orders.learning_rate)
-
     def run_epoch(self, tick: Callable[[], None]) -> float:
         """One pass over the training rows; `tick` is called before each step and may raise to end the job.
 
@@ -114,25 +118,39 @@ class Trainer:
             JobFailed: the loss is not finite; the message names the epoch and the rows of the batch.
         """
         epoch = self.epoch + 1
+        self._change_schedule()
         torch.manual_seed(derive_seed(self.seed, "epoch", epoch))
         steps = torch.split(self._trained[torch.randperm(len(self._trained))], self.config.training.batch_size)
         self._kept = self._draw_kept(epoch)
         self.network.train()
         total = torch.zeros((), device=self.device)
-        with closing(self._batches(steps)) as batches:
+        with closing(self._batches([self._share_of(indices) for indices in steps])) as batches:
             for step, indices in enumerate(steps):
-                tick()
-                inputs = next(batches)
-                if self._augment is not None:
-                    inputs = self._augment(inputs, derive_seed(self.seed, "augment", epoch, step))
-                losses = self._step(indices.to(self.device), inputs)
-                if not bool(torch.isfinite(losses).all()):
-                    raise JobFailed(self._describe_nan(epoch, indices, losses.cpu()))
-                total += losses.sum()
+                total += self._step(epoch, step, indices, batches, tick)
         self._schedule.step()
+        for sums in (total, *self.network.epoch_sums()):
+            self._ranks.add(sums)
         self._end_epoch(epoch)
         self.epoch = epoch
         return float(total / len(self._trained))
+
+    def _share_of(self, indices: Tensor) -> Tensor:
+        """The rows of a batch that this rank computes."""
+        part = self._ranks.part(len(indices))
+        return indices if part is None else part.cut(indices)
+
+    def _change_schedule(self) -> None:
+        """Take up the change that is due after the epochs done so far; a restored optimiser has the earlier ones."""
+        rate = self.config.training.learning_rate
+        for change in self.config.training.schedule:
+            if change.after == self.epoch:
+                for group in self._engine.rate_groups:
+                    group["lr"] *= 1.0 if change.learning_rate is None else change.learning_rate / rate
+                    group["weight_decay"] = (
+                        group["weight_decay"] if change.weight_decay is None else change.weight_decay
+                    )
+                self._schedule.gamma = self._schedule.gamma if change.decay is None else change.decay
+            rate = change.learning_rate or rate
 
     def _draw_kept(self, epoch: int) -> Tensor | None:
         """Which terms of the loss count in this epoch, (N, T); None for all."""
@@ -144,30 +162,59 @@ class Trainer:
         """Let the network change its orders; what its order optimiser knows of the changed ones is forgotten."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "orders", epoch))
         anew = self.network.end_epoch(epoch, generator)
-        if anew is None or self._order_optimizer is None:
+        optimizer = self._engine.order_optimizer
+        if anew is None or optimizer is None:
             return
-        for moments in self._order_optimizer.state.values():
+        for moments in optimizer.state.values():
             for name in ("exp_avg", "exp_avg_sq"):
                 moments[name][anew] = 0
 
-    def _step(self, indices: Tensor, inputs: Inputs) -> Tensor:
+    def _step(
+        self, epoch: int, step: int, indices: Tensor, batches: Iterator[Inputs], tick: Callable[[], None]
+    ) -> Tensor:
+        """Take one step on the batch of the rows `indices`: the sum of its losses, of those that this rank counts."""
+        part = self._ranks.part(len(indices))
+        before = [] if part is not None or self._ranks.is_first else [sums.clone() for sums in self._sums()]
+        losses, error = torch.empty(0, device=self.device), None
+        with part_of_batch(part):
+            try:
+                tick()
+                losses = self._losses(epoch, step, self._share_of(indices).to(self.device), next(batches))
+            except Exception as raised:  # the other ranks must hear of it before they wait for this one
+                error = raised
+            mean = losses.mean()
+            if self._ranks.any(not bool(torch.isfinite(losses).all() and torch.isfinite(mean)), error):
+                raise JobFailed(self._describe_nan(epoch, indices, self._gathered(indices, losses.detach())))
+            # Gradients are averaged over the ranks, and a rank's rows are a part of the batch's.
+            share = 1.0 if part is None else len(losses) * self._ranks.size / part.whole
+            self._engine.step(mean * share, move_orders=self.epoch >= self.config.model.orders.warmup_epochs)
+        for sums, was in zip(self._sums(), before, strict=False):
+            sums.copy_(was)  # every rank saw the whole batch, which counts once
+        counts = part is not None or self._ranks.is_first
+        return losses.detach().sum() * counts
+
+    def _sums(self) -> list[Tensor]:
+        return self.network.epoch_sums()
+
+    def _losses(self, epoch: int, step: int, indices: Tensor, inputs: Inputs) -> Tensor:
+        """(b,) losses of this rank's rows `indices`."""
+        if self._augment is not None:
+            inputs = self._augment(inputs, derive_seed(self.seed, "augment", epoch, step))
         loss = self._loss if self._kept is None else self._loss.keeping(self._kept[indices])
-        losses = self.network.example_losses(
-            inputs, self._labels[indices], self._targets[indices], self._mask[indices], loss
-        )
-        mean = losses.mean()
-        if not bool(torch.isfinite(mean)):
-            return losses.detach()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._order_optimizer is not None:
-            self._order_optimizer.zero_grad(set_to_none=True)
-        mean.backward()  # type: ignore[no-untyped-call]
-        if self.config.training.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.training.gradient_clip)
-        self._optimizer.step()
-        if self._order_optimizer is not None and self.epoch >= self.config.model.orders.warmup_epochs:
-            self._order_optimizer.step()
-        return losses.detach()
+        half = self.config.training.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            return self._engine.losses(
+                inputs, self._labels[indices], self._targets[indices], self._mask[indices], loss
+            ).float()
+
+    def _gathered(self, indices: Tensor, losses: Tensor) -> Tensor:
+        """(B,) losses of the whole batch, on the CPU."""
+        part = self._ranks.part(len(indices))
+        if part is None:
+            return losses.cpu()
+        whole = torch.zeros(len(indices), device=self.device)
+        part.cut(whole).copy_(losses)
+        return self._ranks.add(whole).cpu()
 
     def _describe_nan(self, epoch: int, indices: Tensor, losses: Tensor) -> str:
         broken = indices[~torch.isfinite(losses)]
@@ -181,36 +228,45 @@ class Trainer:
 
     @torch.no_grad()
     def predict(self, rows: Rows) -> Tensor:
-        """(N, T) marginal probabilities of `rows`, on the CPU; sampling follows from (seed, epoch)."""
+        """(N, T) marginal probabilities of `rows`, on the CPU; sampling follows from (seed, epoch, batch).
+
+        Every rank asks, predicts some of the batches and gets all of them.
+        """
         self.network.eval()
-        generator = torch.Generator(device=self.device)
-        generator.manual_seed(derive_seed(self.seed, "predict", self.epoch))
-        probabilities = self._frequency.expand(len(rows), -1).clone()
         size = PREDICTION_BATCH if rows.features is not None else FACE_PREDICTION_BATCH
         steps = torch.split(torch.nonzero(rows.has_face).flatten(), size)
-        with closing(Batches(rows, self.device)(steps)) as batches:
-            for indices, inputs in zip(steps, batches, strict=True):
-                probabilities[indices] = self.network.predict(inputs, generator).cpu()
-        return probabilities
+        mine = range(self._ranks.rank, len(steps), self._ranks.size)
+        probabilities = torch.zeros(len(rows), len(self.data.tasks), device=self.device)
+        with closing(Batches(rows, self.device)([steps[step] for step in mine])) as batches:
+            for step, inputs in zip(mine, batches, strict=True):
+                probabilities[steps[step].to(self.device)] = self.network.predict(inputs, self._sampler(step))
+        predicted = self._ranks.add(probabilities).cpu()
+        return torch.where(rows.has_face[:, None], predicted, self._frequency)
+
+    def _sampler(self, step: int) -> torch.Generator:
+        """The draws of one batch of a prediction, whichever rank makes it."""
+        batch = (step,) if step else ()  # the first one's seed is as old as the recorded numbers
+        return torch.Generator(device=self.device).manual_seed(derive_seed(self.seed, "predict", self.epoch, *batch))
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on after the epochs done so far, and what the network was built from."""
+        """All that `restore` needs to go on after the epochs done so far, and what the network was built from.
+
+        Every rank asks, and gets the same.
+        """
+        orders = self._engine.order_optimizer
         return {
             "epoch": self.epoch,
             "config": self.config.model_dump_json(),
             "data": asdict(self.data),
-            "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "order_optimizer": self._order_optimizer.state_dict() if self._order_optimizer else None,
+            "network": self._engine.network_state(),
+            "optimizer": self._engine.optimizer_state(),
+            "order_optimizer": None if orders is None else orders.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up where `state` was saved."""
-        self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if self._order_optimizer is not None:
-            self._order_optimizer.load_state_dict(state["order_optimizer"])
+        self._engine.restore(state["network"], state["optimizer"], state["order_optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.epoch = int(state["epoch"])
 

@@ -8,7 +8,7 @@ Shapes: F frames, N subjects of a fold, S seeds, T tasks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,17 +142,29 @@ def read_counts(files: Sequence[PredictionFile], root: Path) -> EntryCounts:
         CountsError: a file differs from its digest, is no prediction file, or does not belong with the others.
         FileNotFoundError: a file is not there.
     """
+    predictions: dict[tuple[int, int], Predictions] = {}
+    for file in files:
+        if (file.fold, file.seed) in predictions:
+            raise CountsError(f"one file for each fold and seed, but fold {file.fold} seed {file.seed} has two")
+        predictions[file.fold, file.seed] = read_checked(file, root)
+    return counts_of(predictions)
+
+
+def counts_of(predictions: Mapping[tuple[int, int], Predictions]) -> EntryCounts:
+    """Counts of an entry from its (fold, seed) -> held-out rows.
+
+    Raises:
+        CountsError: there are none, or they do not belong together.
+    """
     found: dict[int, dict[int, tuple[tuple[str, ...], Any]]] = {}
     tasks: tuple[str, ...] | None = None
-    for file in files:
-        predictions = read_checked(file, root)
-        if tasks is not None and predictions.tasks != tasks:
-            raise CountsError(f"every file of an entry has the same tasks, but {file.path} has {predictions.tasks}")
-        tasks = predictions.tasks
-        seeds = found.setdefault(file.fold, {})
-        if file.seed in seeds:
-            raise CountsError(f"one file for each fold and seed, but fold {file.fold} seed {file.seed} has two")
-        seeds[file.seed] = count_predictions(predictions)
+    for (fold, seed), rows in predictions.items():
+        if tasks is not None and rows.tasks != tasks:
+            raise CountsError(
+                f"every file of an entry has the same tasks, but fold {fold} seed {seed} has {rows.tasks}"
+            )
+        tasks = rows.tasks
+        found.setdefault(fold, {})[seed] = count_predictions(rows)
     if tasks is None:
         raise CountsError("an entry has a prediction file for each fold and seed, but there is none; evaluate it first")
     return EntryCounts(tasks, tuple(_fold(fold, found[fold]) for fold in sorted(found)))

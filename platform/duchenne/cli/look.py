@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from duchenne.cli.cluster import ClusterFile, ClusterName, named_port
 from duchenne.cli.options import HOME, Home, Json, SweepId, print_json, resolve
 
 if TYPE_CHECKING:
-    from duchenne.records import RecordStore
+    from duchenne.clusters.port import Listed
+    from duchenne.records import RecordStore, SweepSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -26,12 +29,18 @@ def register(app: typer.Typer) -> None:
     app.command()(reproduction)
 
 
-def list_sweeps(home: Home = HOME, as_json: Json = False) -> None:
-    """List the sweeps, the newest first."""
-    from duchenne.records import open_home
+def list_sweeps(
+    cluster: ClusterName = None, cluster_file: ClusterFile = None, home: Home = HOME, as_json: Json = False
+) -> None:
+    """List the sweeps, the newest first. With --cluster, those that it knows."""
+    summaries: Sequence[SweepSummary | Listed]
+    if cluster is not None:
+        summaries = named_port(cluster, cluster_file, home).sweeps()
+    else:
+        from duchenne.records import open_home
 
-    with open_home(resolve(home)) as store:
-        summaries = store.summaries()
+        with open_home(resolve(home)) as store:
+            summaries = store.summaries()
     if as_json:
         print_json([asdict(summary) for summary in summaries])
         return
@@ -82,10 +91,20 @@ def results(sweep_id: SweepId, home: Home = HOME, as_json: Json = False) -> None
 def cost(
     sweep_id: SweepId,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the burn-down, as PNG and SVG.")] = None,
+    cluster: ClusterName = None,
+    cluster_file: ClusterFile = None,
     home: Home = HOME,
     as_json: Json = False,
 ) -> None:
-    """Print the budget of a sweep, and what is spent, reserved, left and wasted, by phase, trial and fold."""
+    """Print the budget of a sweep, and what is spent, reserved, left and wasted, by phase, trial and fold.
+
+    With --cluster, what the cluster says of it.
+    """
+    if cluster is not None:
+        if out is not None:
+            raise typer.BadParameter("--out draws from the records of --home, but --cluster is given; leave one out")
+        _cost_there(named_port(cluster, cluster_file, home).cost(sweep_id), sweep_id, as_json)
+        return
     from duchenne.records import open_home
     from duchenne.records.costs import costs_of
 
@@ -104,6 +123,15 @@ def cost(
         show(table)
     for path in drawn:
         typer.echo(str(path))
+
+
+def _cost_there(document: dict[str, Any], sweep_id: str, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+        return
+    from duchenne.cli.tables import balance_table, show
+
+    show(balance_table(sweep_id, document))
 
 
 def _burn_down(store: RecordStore, sweep_id: str, home: Path, out: Path) -> list[Path]:

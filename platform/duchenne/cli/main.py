@@ -9,7 +9,7 @@ import traceback
 
 import typer
 
-from duchenne.cli import cluster, data, files, look, predict, run
+from duchenne.cli import cluster, data, doctor, files, grafana, look, predict, run, serve, simulate
 from duchenne.cli.mistakes import explain
 
 app = typer.Typer(
@@ -25,6 +25,10 @@ run.register(app)
 look.register(app)
 predict.register(app)
 cluster.register(app)
+doctor.register(app)
+grafana.register(app)
+serve.register(app)
+simulate.register(app)
 app.add_typer(data.app, name="data")
 
 

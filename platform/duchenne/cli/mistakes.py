@@ -34,7 +34,20 @@ def explain(error: Exception) -> tuple[str, int]:
 def _data_errors() -> tuple[type[Exception], ...]:
     from duchenne.clusters.errors import ClusterError
     from duchenne.clusters.local import TooSmall
+    from duchenne.monitoring.errors import MonitoringError
+    from duchenne.notifications.webhooks import WebhookError
     from duchenne.plan.least import BudgetRefused
+    from duchenne.search.warm_start import WarmStartRefused
     from duchenne_jobs.data import DatasetError, FoldError, LeakError
 
-    return (BudgetRefused, ClusterError, DatasetError, FoldError, LeakError, TooSmall)
+    return (
+        BudgetRefused,
+        ClusterError,
+        DatasetError,
+        FoldError,
+        LeakError,
+        MonitoringError,
+        TooSmall,
+        WarmStartRefused,
+        WebhookError,
+    )

@@ -17,6 +17,15 @@ Home = Annotated[
 HOME = Path(DEFAULT_HOME)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 SweepFile = Annotated[Path, typer.Argument(metavar="S.yaml", help="The sweep file.")]
+EpochSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-seconds",
+        min=1e-6,
+        help="Seconds of an epoch of the file's configuration on an inner fold; others are scaled by k, M, T, hidden "
+        "size, rows. Default: learned from the jobs of this home.",
+    ),
+]
 SweepId = Annotated[str, typer.Argument(metavar="ID", help="The sweep's id, or the beginning of it.")]
 
 

@@ -122,6 +122,7 @@ def _ensemble(entry: Entry, home: Path, fold: int | None, seed: int | None) -> E
     from duchenne_jobs.config import BASELINE_NAMES
     from duchenne_jobs.prediction import PredictionError
     from duchenne_jobs.prediction.networks import load_ensemble
+    from duchenne_jobs.training.checkpoint import checkpoint_file
 
     if entry.method in BASELINE_NAMES:
         raise PredictionError(f"{entry.id} is a comparator of scikit-learn, which keeps no model; name another entry")
@@ -135,7 +136,7 @@ def _ensemble(entry: Entry, home: Path, fold: int | None, seed: int | None) -> E
         raise PredictionError(f"{entry.id} has no network of fold {fold} and seed {seed}; it has {have}")
     # A job's checkpoint stands beside its predictions, under the same name.
     paths = [home / file.path for file in chosen]
-    checkpoints = [path.parent.parent / "checkpoints" / f"{path.stem}.pt" for path in paths]
+    checkpoints = [checkpoint_file(path.parent.parent / "checkpoints", path.stem) for path in paths]
     return load_ensemble(checkpoints, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 

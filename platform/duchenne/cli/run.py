@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from duchenne.cli.cluster import ClusterFile, ClusterName
+from duchenne.cli.cluster import ClusterFile, ClusterName, named_port
 from duchenne.cli.mistakes import DONE, FAILED, OUT_OF_BUDGET, WRONG_INPUT, explain
 from duchenne.cli.options import HOME, Home, SweepFile, SweepId, resolve
+from duchenne.clusters.limits import Limits
 
 if TYPE_CHECKING:
     from duchenne.driver import SweepEnd
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 
 LOCK_PATIENCE_SECONDS = 120.0  # the lock of a driver that died on another machine falls free within a minute
 LOCK_POLL_SECONDS = 5.0
+
+Usd = Annotated[float | None, typer.Option(min=0.000001, help="New limit in US dollars.")]
+GpuHours = Annotated[float | None, typer.Option(min=0.000001, help="New limit in GPU-hours.")]
+WallSeconds = Annotated[float | None, typer.Option(min=0.001, help="New limit in seconds of wall time.")]
+Supervised = Annotated[
+    bool, typer.Option("--supervised", help="End with 0 where running this again can't help: a supervisor retries.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,38 +44,53 @@ def run(
         str | None,
         typer.Option("--id", help="The sweep's id. One that is on record goes on instead of starting anew."),
     ] = None,
-    supervised: Annotated[
-        bool,
-        typer.Option("--supervised", help="End with 0 where running this again can't help: a supervisor retries."),
-    ] = False,
+    supervised: Supervised = False,
+    usd: Usd = None,
+    gpu_hours: GpuHours = None,
+    wall_seconds: WallSeconds = None,
     home: Home = HOME,
 ) -> None:
-    """Run a whole sweep on this machine: embedded Ray, SQLite, files. Ends with the leaderboard."""
-    from duchenne.records import LockHeldError
+    """Run a whole sweep on this machine: embedded Ray, SQLite, files. Ends with the leaderboard.
+
+    Limits are for a sweep that goes on, by --id: see `duchenne resume`.
+    """
     from duchenne.spec import load_sweep
 
     folder = resolve(home)
+    limits = Limits(usd, gpu_hours, wall_seconds)
+
+    def drive() -> SweepEnd:
+        sweep, text = load_sweep(path), path.read_text(encoding="utf-8-sig")
+        return _run_or_go_on(sweep, text, folder, sweep_id, limits, patient=supervised)
+
+    raise typer.Exit(_supervise(drive, folder) if supervised else _conclude(drive(), folder))
+
+
+def _supervise(drive: Callable[[], SweepEnd], home: Path) -> int:
+    """The exit code for a supervisor that tries again on any but 0."""
+    from duchenne.records import LockHeldError
+
     try:
-        sweep = load_sweep(path)
-        end = _run_or_go_on(sweep, path.read_text(encoding="utf-8-sig"), folder, sweep_id, patient=supervised)
-        code = _conclude(end, folder)
+        end = drive()
+        code = _conclude(end, home)
     except Exception as error:
         message, code = explain(error)
         # A driver elsewhere is no fault of the input: it ends, and then another try helps.
-        if not supervised or code not in (WRONG_INPUT, OUT_OF_BUDGET) or isinstance(error, LockHeldError):
+        if code not in (WRONG_INPUT, OUT_OF_BUDGET) or isinstance(error, LockHeldError):
             raise
         typer.echo(message, err=True)
-        raise typer.Exit(DONE) from None
-    if supervised and end.state in ("stopped", "exhausted"):
-        code = DONE  # the records say how it ended; another cluster would only cost
-    raise typer.Exit(code)
+        return DONE
+    # The records say how it ended; another cluster would only cost.
+    return DONE if end.state in ("stopped", "exhausted") else code
 
 
-def _run_or_go_on(sweep: Sweep, text: str, home: Path, sweep_id: str | None, *, patient: bool) -> SweepEnd:
-    """Start the sweep, or go on with that of the given id; `patient` waits for the lock of a driver that died."""
+def _run_or_go_on(
+    sweep: Sweep, text: str, home: Path, sweep_id: str | None, limits: Limits, *, patient: bool
+) -> SweepEnd:
+    """Start the sweep, or go on with that of the given id."""
     from duchenne.cli.progress import ProgressView
-    from duchenne.driver import resume_sweep, run_sweep
-    from duchenne.records import LockHeldError, RecordsConflictError, open_home
+    from duchenne.driver import run_sweep
+    from duchenne.records import RecordsConflictError, open_home
     from duchenne_jobs.data.digest import canonical_digest
 
     if sweep_id is not None:
@@ -78,54 +102,76 @@ def _run_or_go_on(sweep: Sweep, text: str, home: Path, sweep_id: str | None, *, 
             raise RecordsConflictError(
                 f"a sweep keeps its spec to the end, but {sweep_id} is on record with another; choose another --id"
             )
-        waited = 0.0
-        while True:
-            try:
-                return resume_sweep(sweep_id, home, ProgressView())
-            except LockHeldError:
-                if not patient or waited >= LOCK_PATIENCE_SECONDS:
-                    raise
-            time.sleep(LOCK_POLL_SECONDS)
-            waited += LOCK_POLL_SECONDS
+        return _go_on(sweep_id, home, limits, patient=patient)
     return run_sweep(sweep, text, home, ProgressView())
+
+
+def _go_on(sweep_id: str, home: Path, limits: Limits, *, patient: bool) -> SweepEnd:
+    """Resume, with new limits where there are any; `patient` waits for the lock of a driver that died."""
+    from duchenne.cli.progress import ProgressView
+    from duchenne.driver import resume_sweep
+    from duchenne.records import Amounts, LockHeldError, open_home
+
+    if limits != Limits():
+        with open_home(home) as store:
+            record = store.get_sweep(sweep_id)
+            hours = limits.gpu_hours
+            given = Amounts(
+                usd=limits.usd, gpu_seconds=None if hours is None else hours * 3600, wall_seconds=limits.wall_seconds
+            )
+            budget = replace(
+                record.budget, **{name: value for name, value in asdict(given).items() if value is not None}
+            )
+            if budget != record.budget:
+                store.set_budget(record.id, budget, actor=getpass.getuser())
+    waited = 0.0
+    while True:
+        try:
+            return resume_sweep(sweep_id, home, ProgressView())
+        except LockHeldError:
+            if not patient or waited >= LOCK_PATIENCE_SECONDS:
+                raise
+        time.sleep(LOCK_POLL_SECONDS)
+        waited += LOCK_POLL_SECONDS
 
 
 def resume(
     sweep_id: SweepId,
-    usd: Annotated[float | None, typer.Option(min=0.000001, help="New limit in US dollars.")] = None,
-    gpu_hours: Annotated[float | None, typer.Option(min=0.000001, help="New limit in GPU-hours.")] = None,
-    wall_seconds: Annotated[float | None, typer.Option(min=0.001, help="New limit in seconds of wall time.")] = None,
+    usd: Usd = None,
+    gpu_hours: GpuHours = None,
+    wall_seconds: WallSeconds = None,
+    supervised: Supervised = False,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="The sweep file, where a cluster has kept no spec: after `stop`.")
+    ] = None,
+    cluster: ClusterName = None,
+    cluster_file: ClusterFile = None,
     home: Home = HOME,
 ) -> None:
     """Go on with a sweep that was killed, stopped or out of budget; what is on record does not run again.
 
-    A limit replaces that of the file, and counts what was spent before.
+    A limit replaces that of the file, and counts what was spent before. With --cluster, it goes on there.
     """
-    from duchenne.cli.progress import ProgressView
-    from duchenne.driver import resume_sweep
-    from duchenne.records import Amounts, open_home
+    folder, limits = resolve(home), Limits(usd, gpu_hours, wall_seconds)
+    if cluster is not None:
+        from duchenne.spec import load_sweep
 
-    folder = resolve(home)
-    if (usd, gpu_hours, wall_seconds) != (None, None, None):
-        with open_home(folder) as store:
-            record = store.get_sweep(sweep_id)
-            given = Amounts(
-                usd=usd, gpu_seconds=None if gpu_hours is None else gpu_hours * 3600, wall_seconds=wall_seconds
-            )
-            limits = {name: value for name, value in asdict(given).items() if value is not None}
-            store.set_budget(record.id, replace(record.budget, **limits), actor=getpass.getuser())
-    end = resume_sweep(sweep_id, folder, ProgressView())
-    raise typer.Exit(_conclude(end, folder))
+        sweep = None if file is None else load_sweep(file)
+        named_port(cluster, cluster_file, home).resume(sweep_id, limits, sweep)
+        typer.echo(f"{sweep_id}: goes on; next: duchenne watch {sweep_id} --cluster {cluster}")
+        return
+
+    def drive() -> SweepEnd:
+        return _go_on(sweep_id, folder, limits, patient=supervised)
+
+    raise typer.Exit(_supervise(drive, folder) if supervised else _conclude(drive(), folder))
 
 
 def stop(sweep_id: SweepId, cluster: ClusterName = None, cluster_file: ClusterFile = None, home: Home = HOME) -> None:
-    """Ask a running sweep to end; its folds stop within an epoch. With --cluster, delete it there."""
+    """Ask a running sweep to end; its folds stop within an epoch. With --cluster, wait until nothing runs there."""
     if cluster is not None:
-        from duchenne.clusters.file import load_clusters
-        from duchenne.clusters.kubernetes.submit import stop as stop_sweep
-
-        stop_sweep(sweep_id, load_clusters(cluster_file).kubernetes(cluster))
-        typer.echo(f"{sweep_id}: stopped; nothing of it is left in {cluster}")
+        named_port(cluster, cluster_file, home).stop(sweep_id)
+        typer.echo(f"{sweep_id}: stopped; nothing of it runs in {cluster}")
         return
     from duchenne.records import open_home
 

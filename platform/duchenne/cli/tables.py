@@ -14,6 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from duchenne.boards import BoardRow
     from duchenne.boards.compare import Comparison
+    from duchenne.clusters.port import Listed
     from duchenne.plan import Amounts as PlanAmounts
     from duchenne.plan import Plan
     from duchenne.records import Entry, FoldJob, ResultRow, Sweep, SweepSummary, Trial
@@ -95,14 +96,19 @@ def _interval(low: float | None, high: float | None) -> str:
     return "-" if low is None or high is None else f"{low:.4f} to {high:.4f}"
 
 
-def sweeps_table(summaries: Sequence[SweepSummary]) -> Table:
+def sweeps_table(summaries: Sequence[SweepSummary | Listed]) -> Table:
     """`duchenne ls`."""
     table = _table("sweeps")
     for name in ("id", "name", "team", "state", "trials", "spent"):
         table.add_column(name, no_wrap=True)
     for summary in summaries:
         table.add_row(
-            summary.id, summary.name, summary.team, _state(summary.state), str(summary.trials), _usd(summary.spent_usd)
+            summary.id,
+            summary.name,
+            summary.team,
+            _state(summary.state),
+            _short(summary.trials),
+            _usd(summary.spent_usd),
         )
     return table
 
@@ -187,6 +193,15 @@ def cost_tables(sweep_id: str, balance: dict[str, dict[str, float | None]], cost
     return tables
 
 
+def balance_table(sweep_id: str, document: dict[str, dict[str, float | None]]) -> Table:
+    """`duchenne cost --cluster`: what the cluster knows of it."""
+    table = _amounts_table(f"cost of {sweep_id}")
+    for name in ("budget", "spent", "reserved", "wasted", "observed"):
+        if name in document:
+            table.add_row(name, *_cells(document[name]))
+    return table
+
+
 def _amounts_table(title: str) -> Table:
     table = _table(title)
     for name in ("", "USD", "GPU-hours", "wall seconds"):
@@ -200,15 +215,24 @@ def _cells(amounts: dict[str, float | None]) -> tuple[str, str, str]:
 
 def plan_table(sweep: SweepSpec, plan: Plan, least: PlanAmounts) -> Table:
     """`duchenne plan`."""
+    from duchenne.plan.cost_model import LEVEL
+
     table = _amounts_table(
         f"plan of {sweep.metadata.name}: {plan.counts.trials} trials, {plan.counts.fold_jobs} fold jobs"
     )
-    for name, amounts in (("at worst", plan.worst), ("expected", plan.expected), ("at least", least)):
+    interval = () if plan.low is None or plan.high is None else (("  from", plan.low), ("  to", plan.high))
+    for name, amounts in (("at worst", plan.worst), ("expected", plan.expected), *interval, ("at least", least)):
         table.add_row(name, *(number(amounts.as_json()[unit], 2 if name != "at least" else 4) for unit in UNITS))
     table.caption = (
         f"{plan.counts.search_jobs} fold jobs of the search, {plan.counts.evaluation_jobs} of the evaluation, "
         f"each on {plan.workers_per_fold} x ({plan.resources.cpu:g} CPU, {plan.resources.gpu:g} GPU)"
     )
+    if plan.source is None:
+        table.caption += "\nexpected: unknown until some configurations have run here; state it with --epoch-seconds"
+    elif plan.low is None:
+        table.caption += f"\nexpected: {plan.source}"
+    else:
+        table.caption += f"\nexpected: {plan.source}; {LEVEL:.0%} of sweeps like this one lie from .. to"
     return table
 
 

@@ -43,6 +43,18 @@ def _checked_variable(name: str) -> str:
     return name
 
 
+def _checked_folder(folder: str) -> str:
+    if not folder.startswith("/") or ".." in folder.split("/"):
+        raise ValueError(f"a folder of the cluster must be an absolute path, but got {folder!r}; write it out")
+    return folder
+
+
+def _checked_program(program: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_./+-]+", program) is None:
+        raise ValueError(f"a program must be a name or a path without blanks, but got {program!r}; write it so")
+    return program
+
+
 def _checked_image(image: str) -> str:
     if _IMAGE.fullmatch(image) is None:
         raise ValueError(
@@ -113,9 +125,11 @@ class SecretNames(Config):
     storage: Name | None = Field(
         None, description="Keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY; null with workload identity."
     )
+    image_pull: Name | None = Field(None, description="Of type dockerconfigjson, for a registry that asks for it.")
     records: Name | None = Field(
         None, description="Keys `url` (postgresql://USER@HOST/NAME) and `password`: the records of every sweep."
     )
+    webhooks: Name | None = Field(None, description="Keys DUCHENNE_WEBHOOK_NAME_URL, ..._SECRET, ..._FORMAT.")
 
 
 class LocalCluster(Config):
@@ -133,6 +147,15 @@ class RayCluster(Config):
     )
     token_env: Annotated[str, AfterValidator(_checked_variable)] = Field(
         "RAY_AUTH_TOKEN", description="Environment variable that holds the token."
+    )
+    home: Annotated[str, AfterValidator(_checked_folder)] | None = Field(
+        None, description="Home on the cluster, a folder that all nodes share; null for the one that its nodes know."
+    )
+    program: Annotated[str, AfterValidator(_checked_program)] = Field(
+        "duchenne", description="How Duchenne is called there: a name on its PATH, or a path."
+    )
+    max_workers: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Fold workers at most; null for as many as fit the nodes that are there at submission."
     )
 
 
@@ -163,6 +186,9 @@ class KubernetesCluster(Config):
     head_service_account: Name = Field("duchenne-head", description="ServiceAccount of heads: the autoscaler's.")
     secrets: SecretNames = Field(default_factory=SecretNames, description="Secrets by name.")
     head_priority_class: Name | None = Field(None, description="PriorityClass of heads; null for none.")
+    metrics_port: Annotated[int, Field(ge=1024, le=65535)] | None = Field(
+        None, description="Port on which heads are scraped, that of the chart's `monitoring.port`; null for none."
+    )
     tolerations: tuple[Toleration, ...] = Field((), description="Taints that every pod puts up with.")
     runtime_class: Name | None = Field(None, description="RuntimeClass of every pod; null for the cluster's.")
     autoscaling: bool = Field(

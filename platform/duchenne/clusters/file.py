@@ -52,6 +52,11 @@ class Clusters:
         hint = f"did you mean {near[0]}?" if near else f"its clusters are {known}"
         raise ClusterError(f"a cluster must be in {self.source}, but there is no {name!r}; {hint}")
 
+    def chosen(self, name: str | None) -> str:
+        """The name that a verb means: the given one, else the default, else the only one, else `local`."""
+        only = next(iter(self.by_name)) if len(self.by_name) == 1 else LOCAL
+        return name or self.default or only
+
     def kubernetes(self, name: str | None) -> KubernetesCluster:
         """The named cluster, else the default, else the only one of its type.
 

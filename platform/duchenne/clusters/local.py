@@ -10,6 +10,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+
+from duchenne.spec import Sweep
+from duchenne.spec.errors import Fault
 
 DRIVER_CPUS = 1.0  # for trials, which only wait
 OBJECT_STORE_BYTES = 256 * 1024 * 1024  # results are small; datasets are memory-mapped, not shared
@@ -67,12 +71,49 @@ class Machine:
         by_cpu = int(self.cpus // cpus)
         return max(1, by_cpu if gpus == 0 else min(by_cpu, int(self.gpus // gpus)))
 
+    def fold_groups(self, cpus: float, gpus: float, workers_per_fold: int) -> int:
+        """How many fold jobs run side by side, each on that many workers of that size.
+
+        Raises:
+            TooSmall: not one does.
+        """
+        workers = self.workers(cpus, gpus)
+        if workers < workers_per_fold:
+            raise TooSmall(
+                f"folds.workers_per_fold: a fold's workers must fit the pool, which has room for {workers} of {cpus:g} "
+                f"CPU and {gpus:g} GPU, but got {workers_per_fold}; lower it or folds.resources, or submit to a cluster"
+            )
+        return workers // workers_per_fold
+
+
+def pool_faults(sweep: Sweep) -> list[Fault]:
+    """A fold whose workers can't run at once on this machine's cores, for a sweep that is to run here."""
+    folds, cores = sweep.folds, float(os.environ.get(CPUS_VARIABLE, len(os.sched_getaffinity(0))))
+    most = max(1, int(cores // folds.resources.cpu))
+    if sweep.cluster != "local" or folds.workers_per_fold <= most:
+        return []
+    rule = f"a fold's workers must fit the pool, and this machine has room for {most} of {folds.resources.cpu:g} CPU"
+    return [
+        Fault(
+            ("folds", "workers_per_fold"),
+            rule,
+            str(folds.workers_per_fold),
+            "lower it or folds.resources.cpu, or name a cluster",
+        )
+    ]
+
 
 @contextmanager
-def embedded_ray(machine: Machine, cpus_needed: float) -> Iterator[None]:
-    """Ray for the time of the block. One that this process runs, or is a job of, is used and left running."""
+def embedded_ray(machine: Machine, cpus_needed: float, folder: Path | None = None) -> Iterator[None]:
+    """Ray for the time of the block. One that this process runs, or is a job of, is used and left running.
+
+    What a Ray of its own leaves behind is cleaned up when this process ends, however it does; so is what was half
+    written below `folder`.
+    """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     import ray
+
+    from duchenne.pool.reaper import start_reaper
 
     if ray.is_initialized():
         yield
@@ -84,6 +125,7 @@ def embedded_ray(machine: Machine, cpus_needed: float) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
+    start_reaper(folder)
     ray.init(
         num_cpus=int(max(machine.cpus, cpus_needed) + DRIVER_CPUS),
         num_gpus=int(machine.gpus),

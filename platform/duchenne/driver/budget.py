@@ -9,6 +9,7 @@ from duchenne.plan.rates import worker_rate
 from duchenne.plan.teams import require_room, team_limits
 from duchenne.records import Amounts, RecordStore, holder_name
 from duchenne.records import Sweep as SweepRecord
+from duchenne.records.port import RunRecords
 from duchenne.records.rows import FINISHED, SEARCH_CUT
 from duchenne.spec import Sweep
 
@@ -47,7 +48,8 @@ def require_team_budget(
         gpu_seconds=None if budget.gpu_seconds is None else max(0.0, budget.gpu_seconds - (spent.gpu_seconds or 0.0)),
     )
     priced = worker_rate(sweep).usd_per_second > 0
-    require_room(store, sweep.metadata.team, team_limits(home, sweep.metadata.team), wanted, priced)
+    team = sweep.metadata.team
+    require_room(store, team, team_limits(home, team, store.team_budget(team)), wanted, priced)
 
 
 def too_small(store: RecordStore, record: SweepRecord, sweep: Sweep) -> str | None:
@@ -57,12 +59,12 @@ def too_small(store: RecordStore, record: SweepRecord, sweep: Sweep) -> str | No
     return next((f"budget: {fault.located}" for fault in budget_faults(sweep)), None)
 
 
-def search_was_cut(store: RecordStore, sweep: str) -> bool:
+def search_was_cut(store: RunRecords, sweep: str) -> bool:
     """Whether an earlier driver closed the search."""
     return any(event.what == SEARCH_CUT for event in store.events(sweep))
 
 
-def close_search(store: RecordStore, sweep: str, token: str, reason: str) -> bool:
+def close_search(store: RunRecords, sweep: str, token: str, reason: str) -> bool:
     """End every trial that has not finished as stopped, with the value it reached.
 
     Returns:

@@ -21,17 +21,21 @@ from duchenne.driver.entries import save_entries
 from duchenne.driver.heartbeat import LOCK_SECONDS, BudgetSpent, Heartbeat
 from duchenne.driver.prepare import code_revision, prepare_data
 from duchenne.driver.progress import Monitor, Observer
+from duchenne.monitoring.endpoint import driver_endpoint, metrics_address
+from duchenne.notifications import Notifier, announce_best, load_webhooks
 from duchenne.plan.holdback import evaluation_need
 from duchenne.plan.rates import worker_rate
 from duchenne.plan.teams import team_limits
 from duchenne.pool import PoolOptions
 from duchenne.pool.messages import JobRunner
 from duchenne.pool.run import FoldPool
-from duchenne.records import Lock, NewSweep, RecordStore, holder_name, open_home
+from duchenne.records import Lock, LockLostError, NewSweep, RecordStore, holder_name, open_home
 from duchenne.records import Sweep as SweepRecord
 from duchenne.records.rows import SweepState
-from duchenne.search import NothingToSelect, Selection, SweepContext, run_search, select
+from duchenne.search import NothingToSelect, Selection, SweepContext, select
 from duchenne.search.jobs import baseline_jobs, evaluation_jobs, neural_comparator_jobs
+from duchenne.search.tuner import run_search
+from duchenne.search.warm_start import warm_start
 from duchenne.spec import Sweep
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.data.digest import canonical_digest
@@ -87,12 +91,18 @@ def run_sweep(
     Raises:
         duchenne_jobs.data.DatasetError, duchenne_jobs.data.FoldError: the data is not as the sweep says; nothing runs.
         duchenne.plan.BudgetRefused, duchenne.plan.teams.TeamBudgetSpent: it can't be paid for; nothing runs.
+        duchenne.monitoring.errors.MonitoringError, duchenne.notifications.WebhookError: nobody could look, or be told;
+            nothing runs.
+        duchenne.search.warm_start.WarmStartRefused: an earlier sweep that it names does not fit; nothing runs.
         duchenne.records.RecordsError: the records can't be read or written.
     """
     require_prices(sweep)
+    metrics_address()
+    load_webhooks(notice.webhook for notice in sweep.notify)
     data = prepare_data(sweep, home, observer.checking_data)
     with open_home(home) as store:
         require_team_budget(store, sweep, home, budget_of(sweep))
+        warm_start(store, sweep, data.dataset_digest)  # refused here, before anything is on record
         record = store.create_sweep(
             NewSweep(
                 name=sweep.metadata.name,
@@ -125,12 +135,15 @@ def resume_sweep(
         duchenne.records.RecordsConflictError: its data or folds have changed since.
         duchenne_jobs.data.DatasetError: its data can't be read.
         duchenne.plan.teams.TeamBudgetSpent: its team's month has no room for it.
+        duchenne.monitoring.errors.MonitoringError, duchenne.notifications.WebhookError: as for `run_sweep`.
     """
     with open_home(home) as store:
         record = store.get_sweep(sweep_id)
         if record.state == "succeeded":
             return SweepEnd(record.id, "succeeded", None, record.board)
         sweep = Sweep.model_validate(record.spec)
+        metrics_address()
+        load_webhooks(notice.webhook for notice in sweep.notify)
         require_team_budget(store, sweep, home, record.budget, record)
         data = prepare_data(sweep, home, observer.checking_data)
         store.bind_data(record.id, dataset_digest=data.dataset_digest, folds_digest=data.folds_digest)
@@ -146,6 +159,7 @@ def _drive(
     observer: Observer,
     runner: Callable[[], JobRunner],
 ) -> SweepEnd:
+    notifier = Notifier.of(sweep, store)
     lock = store.acquire_lock(record.id, holder_name(), LOCK_SECONDS)
     state: SweepState = "failed"
     reason: str | None = "the driver ended without a reason"
@@ -157,7 +171,7 @@ def _drive(
         if least is not None:
             raise _Ended("exhausted", least)
         with Heartbeat(store, lock, priced=worker_rate(sweep).usd_per_second > 0) as heartbeat:
-            _run_phases(store, record, sweep, home, observer, runner, lock, heartbeat)
+            _run_phases(store, record, sweep, home, observer, runner, lock, heartbeat, notifier)
         state, reason = "succeeded", None
     except _Ended as ended:
         state, reason = ended.state, ended.reason
@@ -170,9 +184,25 @@ def _drive(
         raise
     finally:
         observer.ended()
+        _conclude(store, record, state, reason, lock, notifier)
+    return SweepEnd(record.id, state, reason, record.board)
+
+
+def _conclude(
+    store: RecordStore, record: SweepRecord, state: SweepState, reason: str | None, lock: Lock, notifier: Notifier
+) -> None:
+    """Write down how the sweep ended and tell who asked; a driver that lost its lock leaves both to the other."""
+    mine = True
+    try:
         store.set_sweep_state(record.id, state, token=lock.token, error=reason)
         store.release_lock(lock)
-    return SweepEnd(record.id, state, reason, record.board)
+    except LockLostError:
+        mine = False
+        raise
+    finally:
+        if mine:
+            notifier.tell_end(state, record, reason)
+        notifier.close(record.id)
 
 
 def _run_phases(
@@ -184,10 +214,13 @@ def _run_phases(
     runner: Callable[[], JobRunner],
     lock: Lock,
     heartbeat: Heartbeat,
+    notifier: Notifier,
 ) -> None:
     resources = sweep.folds.resources
     machine = Machine.here()
-    workers = machine.workers(resources.cpu, resources.gpu)
+    together = sweep.folds.workers_per_fold
+    groups = machine.fold_groups(resources.cpu, resources.gpu, together)
+    workers = groups * together
     rate = worker_rate(sweep)
     options = PoolOptions(
         workers=workers,
@@ -195,16 +228,19 @@ def _run_phases(
         gpus=resources.gpu,
         usd_per_second=rate.usd_per_second,
         billing_quantum_seconds=rate.quantum_seconds,
-        need=evaluation_need(sweep, workers),
-        team=team_limits(home, sweep.metadata.team),
+        workers_per_fold=together,
+        need=evaluation_need(sweep, groups),
+        team=team_limits(home, sweep.metadata.team, store.team_budget(sweep.metadata.team)),
+        measured=metrics_address() is not None,
     )
     assert record.dataset_digest is not None  # noqa: S101 - bound before the first job
     folder = home / "sweeps" / record.id
     deadline = heartbeat.seconds_left(record.budget.wall_seconds)
     context = SweepContext(record.id, sweep, record.dataset_uri, record.dataset_digest, str(folder))
-    with embedded_ray(machine, cpus_needed=workers * resources.cpu):
+    with embedded_ray(machine, cpus_needed=workers * resources.cpu, folder=folder):
         pool = FoldPool(record.id, store.address, home, folder / "ray", options, runner, deadline)
         monitor = Monitor(store, pool, record.id, sweep)
+        endpoint = driver_endpoint(pool, resources.gpu, record.id, record.team)
         try:
             pool.start()
             heartbeat.watch(pool)
@@ -220,7 +256,8 @@ def _run_phases(
             pool.wait([baselines, *(pool.ask(part) for part in jobs)])
             _require_unstopped(pool)
             monitor.stage = "writing entries"
-            save_entries(store, record, sweep, selection, home, lock.token)
+            entries = save_entries(store, record, sweep, selection, home, lock.token)
+            announce_best(store, notifier, record, entries)
             _require_going_on(pool)
             _require_comparators(pool)
             _require_evaluated(store, record)
@@ -233,6 +270,7 @@ def _run_phases(
             raise
         finally:
             observer.ended()
+            endpoint.close()
             pool.close()
             shutil.rmtree(folder / "ray", ignore_errors=True)
 
@@ -241,7 +279,9 @@ def _search(context: SweepContext, store: RecordStore, token: str, pool: FoldPoo
     """Run the search until it is done or its share of the budget is used up."""
     if search_was_cut(store, context.sweep_id):
         return
-    run_search(context, store, token, pool)
+    sweep = context.sweep
+    warm = warm_start(store, sweep, context.dataset_digest, context.sweep_id) if sweep.search.warm_start else None
+    run_search(context, store, token, pool, warm)
     _require_going_on(pool)
     cut = pool.snapshot().search_over
     if cut is not None and not close_search(store, context.sweep_id, token, cut):

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from duchenne.clusters.local import Machine, TooSmall
-from duchenne.search.jobs import folds_request
+from duchenne.clusters.revision import REVISION_VARIABLE, revision_of
+from duchenne.search.jobs import cache_choice, folds_request
 from duchenne.spec import Sweep
 from duchenne.spec.encoders import possible_encoders
 from duchenne.spec.errors import dotted
 from duchenne.spec.guidance import guidance_file_faults
 from duchenne.spec.inputs import DataColumns, input_faults
 from duchenne.spec.orders import order_task_faults
+from duchenne.spec.space import candidates
 from duchenne_jobs.data import Dataset, DatasetError, FoldError, SubjectLabels, materialise, open_dataset
 from duchenne_jobs.data.digest import canonical_digest
 from duchenne_jobs.models.encoders.weights import WeightsError, require_weights
 from duchenne_jobs.training.faces import FaceStore
 from duchenne_jobs.training.split import folds_of
-
-REVISION_VARIABLE = "DUCHENNE_REVISION"  # the Dockerfile's
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,14 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     Raises:
         duchenne_jobs.data.DatasetError: no dataset there, a shard that differs from its checksum, no features, images
             that an encoder can't take, or a file of weights that is missing or another one.
-        duchenne.clusters.local.TooSmall: a worker is more than this machine has.
+        duchenne.clusters.local.TooSmall: a fold's workers are more than this machine has.
         duchenne_jobs.data.FoldError: its subjects can't be split as the sweep says, or a task has no positive label
             to learn from in one of the training sets.
     """
-    workers_per_fold = sweep.folds.workers_per_fold
-    if workers_per_fold > 1:
-        raise TooSmall(
-            f"folds.workers_per_fold: a fold job is trained on one worker here, but got {workers_per_fold}; "
-            "set it to 1: more folds then run side by side"
-        )
-    Machine.here().workers(sweep.folds.resources.cpu, sweep.folds.resources.gpu)
-    dataset = open_dataset(_absolute(materialise(sweep.data.uri, home)))
+    resources, workers_per_fold = sweep.folds.resources, sweep.folds.workers_per_fold
+    Machine.here().fold_groups(resources.cpu, resources.gpu, workers_per_fold)
+    require_engines(sweep)
+    dataset = open_dataset(_absolute(materialise(sweep.data.uri, home)), cache=cache_choice(sweep).opened())
     dataset.verify(progress)
     _require_columns(sweep, dataset)
     _require_weights(sweep)
@@ -75,21 +71,29 @@ def prepare_data(sweep: Sweep, home: Path, progress: Callable[[int, int], None] 
     return PreparedData(dataset.uri, dataset.digest, folds_digest)
 
 
+def require_engines(sweep: Sweep) -> None:
+    """A fold's workers must be able to train together: refuse it here, not on the first of them.
+
+    Raises:
+        duchenne.clusters.local.TooSmall: an engine that a trial may have is not installed.
+    """
+    wanted = sweep.folds.workers_per_fold > 1 and "deepspeed" in candidates(sweep, "training.engine")
+    if wanted and find_spec("deepspeed") is None:
+        raise TooSmall(
+            "training.engine: deepspeed must be installed where a sweep runs, but it is not here; "
+            "pip install 'duchenne[deepspeed]', or set it to ddp"
+        )
+
+
 def code_revision() -> str:
     """The git revision of the source tree that runs, `-dirty` if it was changed; that of an image; else the version."""
     root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        built_from = os.environ.get(REVISION_VARIABLE, "unknown")
-        if built_from != "unknown":
-            return built_from[:12]
+    if (root / ".git").exists():
+        return revision_of(root)
+    built_from = os.environ.get(REVISION_VARIABLE, "unknown")
+    if built_from == "unknown":
         return f"duchenne {version('duchenne')}"
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-
-    revision = git("rev-parse", "--short=12", "HEAD") or "unknown"
-    return revision + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    return built_from[:12] + ("-dirty" if built_from.endswith("-dirty") else "")
 
 
 def _absolute(uri: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from duchenne.spec.population import generation_ends
 from duchenne.spec.search import Choice, Grid
 from duchenne.spec.sweep import Sweep
 
@@ -42,7 +43,10 @@ def count(sweep: Sweep) -> Counts:
 
 
 def count_trials(sweep: Sweep) -> int:
-    """Trials of the search: the product of all lists for `grid`, else draws times the points of the grids."""
+    """Trials of the search: the product of all lists for `grid`, else draws times the points of the grids.
+
+    Of a population each member of each generation is a trial, of that generation's epochs alone.
+    """
     search = sweep.search
     if not search.space:
         return 1
@@ -53,4 +57,6 @@ def count_trials(sweep: Sweep) -> int:
         if isinstance(dimension, listed) and isinstance(dimension, (Grid, Choice))
     )
     points = math.prod(sizes)
+    if search.algorithm == "pbt":
+        return (search.trials or 1) * len(generation_ends(sweep))
     return points if search.algorithm == "grid" else points * (search.trials or 1)

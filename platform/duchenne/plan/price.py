@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duchenne.plan.cost_model import LEVEL
 from duchenne.plan.counting import Counts, count
 from duchenne.plan.rates import SECONDS_PER_HOUR, worker_rate
+from duchenne.spec.population import generation_ends
 from duchenne.spec.search import Asha, rungs
 from duchenne.spec.sections import Resources
 from duchenne.spec.sweep import Sweep
@@ -47,26 +49,47 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would run. `worst` can't be exceeded: the ledger grants no second beyond it."""
+    """What would run. `worst` can't be exceeded: the ledger grants no second beyond it.
+
+    `low` and `high` hold LEVEL of the sweeps that are like this one, by what `source` says; None where nobody knows.
+    """
 
     counts: Counts
     resources: Resources
     workers_per_fold: int
     worst: Amounts
     expected: Amounts
+    low: Amounts | None = None
+    high: Amounts | None = None
+    source: str | None = None
 
     def as_json(self) -> dict[str, object]:
         """The document of `duchenne plan --json`."""
+        expected: dict[str, object] = {**self.expected.as_json()}
+        if self.source is not None:
+            expected["learned_from"] = self.source
+        if self.low is not None and self.high is not None:
+            expected |= {"low": self.low.as_json(), "high": self.high.as_json(), "level": LEVEL}
         return {
             "trials": self.counts.trials,
             "fold_jobs": self.counts.fold_jobs,
             "worst": self.worst.as_json(),
-            "expected": self.expected.as_json(),
+            "expected": expected,
         }
 
 
-def plan(sweep: Sweep, estimate: Estimate | None = None) -> Plan:
-    """Counts and prices a sweep. Without an estimate the expected amounts are unknown; nothing is read or started."""
+def plan(
+    sweep: Sweep,
+    estimate: Estimate | None = None,
+    between: tuple[Estimate, Estimate] | None = None,
+    source: str | None = None,
+) -> Plan:
+    """Counts and prices a sweep. Without an estimate the expected amounts are unknown; nothing is read or started.
+
+    Args:
+        between: estimates at both ends of an interval that holds LEVEL of sweeps like this one.
+        source: where the estimate is from, for people.
+    """
     counts = count(sweep)
     budget = sweep.budget
     worst = Amounts(usd=budget.usd, gpu_hours=budget.gpu_hours, wall_seconds=budget.wall_seconds)
@@ -76,6 +99,9 @@ def plan(sweep: Sweep, estimate: Estimate | None = None) -> Plan:
         workers_per_fold=sweep.folds.workers_per_fold,
         worst=worst,
         expected=Amounts() if estimate is None else _expected(sweep, counts, worst, estimate),
+        low=None if between is None else _expected(sweep, counts, worst, between[0]),
+        high=None if between is None else _expected(sweep, counts, worst, between[1]),
+        source=source,
     )
 
 
@@ -110,10 +136,13 @@ def share_of_epochs(sweep: Sweep) -> float:
     """Expected share of a search job's epochs that run: below 1 under successive halving.
 
     Under ASHA one trial in `reduction_factor` passes each rung, so rung i adds its epochs at weight factor**-i. The
-    median rule's share depends on the metrics and is taken as 1, which errs on the dear side.
+    median rule's share depends on the metrics and is taken as 1, which errs on the dear side. A trial of a population
+    runs one generation.
     """
     scheduler = sweep.search.scheduler
     epochs = sweep.training.epochs
+    if sweep.search.algorithm == "pbt":
+        return 1.0 / len(generation_ends(sweep))
     if not isinstance(scheduler, Asha):
         return 1.0
     expected = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -14,6 +15,7 @@ from duchenne.spec.sections import PositiveAmount, Slug
 from duchenne_jobs.config import Config
 
 TEAMS_NAME = "teams.yaml"
+TEAMS_VARIABLE = "DUCHENNE_TEAMS_FILE"  # the submitter's limits, beside the spec, where a cluster runs the driver
 
 
 class TeamBudgetSpent(Exception):  # noqa: N818 - reads as the fact it states
@@ -43,17 +45,33 @@ class _Teams(RootModel[Annotated[dict[Slug, TeamBudget], Field()]]):
     """`team: {usd_per_month, gpu_hours_per_month}` for each team that has limits."""
 
 
-def team_limits(home: Path, team: str) -> Amounts | None:
-    """The month's limits of `team`; None without a file, or where it doesn't name the team.
+def team_budget(path: Path, team: str) -> TeamBudget | None:
+    """What a file of teams grants `team`; None without the file, or where it doesn't name the team.
 
     Raises:
         duchenne.spec.SpecError: the file is wrong, one line a problem.
     """
-    path = home / TEAMS_NAME
     if not path.exists():
         return None
-    teams = load_model(path, _Teams, "write `team: {usd_per_month: 100}`").root
-    return teams[team].amounts if team in teams else None
+    return load_model(path, _Teams, "write `team: {usd_per_month: 100}`").root.get(team)
+
+
+def team_limits(home: Path, team: str, recorded: Amounts | None = None) -> Amounts | None:
+    """The month's limits of `team`: the tightest of HOME's, the records' (`RecordStore.team_budget`) and, on a cluster,
+    the submitter's; None where none has any.
+
+    Raises:
+        duchenne.spec.SpecError: a file is wrong, one line a problem.
+    """
+    shipped = os.environ.get(TEAMS_VARIABLE)
+    paths = [home / TEAMS_NAME, *([Path(shipped)] if shipped else [])]
+    found = [budget.amounts for path in paths if (budget := team_budget(path, team)) is not None]
+    found += [recorded] if recorded is not None else []
+    if not found:
+        return None
+    usd = [amounts.usd for amounts in found if amounts.usd is not None]
+    gpu_seconds = [amounts.gpu_seconds for amounts in found if amounts.gpu_seconds is not None]
+    return Amounts(usd=min(usd, default=None), gpu_seconds=min(gpu_seconds, default=None))
 
 
 def require_room(

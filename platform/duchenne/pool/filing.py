@@ -9,8 +9,10 @@ from pathlib import Path
 
 from duchenne.plan.holdback import UNMEASURED_BESIDE, UNMEASURED_SHARE, HoldBack, Purpose, Share
 from duchenne.plan.rates import Rate
+from duchenne.pool.measures import Meter
 from duchenne.pool.messages import Outcome, PoolOptions
-from duchenne.records import Amounts, Attempt, FoldJobKey, RecordsConflictError, RecordStore, Refusal
+from duchenne.records import Amounts, Attempt, FoldJobKey, RecordsConflictError, Refusal
+from duchenne.records.port import RunRecords
 from duchenne.records.rows import Outcome as AttemptOutcome
 from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
@@ -71,7 +73,7 @@ class Filing:
     def __init__(
         self,
         sweep: str,
-        store: RecordStore,
+        store: RunRecords,
         home: str | Path,
         options: PoolOptions,
         clock: Callable[[], float] = time.monotonic,
@@ -81,13 +83,19 @@ class Filing:
         self._home = Path(home)
         self._options = options
         self._clock = clock
-        self._rate = Rate(options.usd_per_second, options.billing_quantum_seconds)
+        # A lease holds all workers of a fold, which begin and end together.
+        price = options.usd_per_second * options.workers_per_fold
+        self._rate = Rate(price, options.billing_quantum_seconds)
         self._hold = None if options.need is None else HoldBack(options.need)
         self._limits = store.get_sweep(sweep).budget
+        self.meter = Meter()
         self._attempts: dict[JobKey, _OpenAttempt] = {}
         self._leases: dict[int, _OpenLease] = {}
         # When the epoch that runs began, and whether it is the first of its segment.
         self._epochs: dict[JobKey, tuple[float, bool]] = {}
+        # What `_kept` answered, by purpose and share, until the hold-back says something else.
+        self._kept_known: dict[tuple[Purpose, float], Amounts] = {}
+        self._kept_version = -1
 
     # The ledger -------------------------------------------------------------------------------------------------------
 
@@ -101,7 +109,11 @@ class Filing:
             ttl=seconds,
             holder=worker,
             kind=LEASE_KIND,
-            resource={"cpu": options.cpus, "gpu": options.gpus, **_attribution(key)},
+            resource={
+                "cpu": options.cpus * options.workers_per_fold,
+                "gpu": options.held_gpus,
+                **_attribution(key),
+            },
             keep=self._kept(key, UNMEASURED_BESIDE if self._leases else UNMEASURED_SHARE),
             team=options.team,
         )
@@ -129,6 +141,7 @@ class Filing:
                 team=self._options.team,
             )
         except RecordsConflictError:
+            self.meter.lapsed += 1
             self._store.ledger.settle(held.lease, self._amounts(self._clock() - held.since))
             renewed = self.reserve(held.worker, held.key)
             if isinstance(renewed, Denial):
@@ -184,6 +197,15 @@ class Filing:
 
     def _kept(self, key: JobKey, unmeasured: float = UNMEASURED_SHARE) -> Amounts:
         """What a lease of `key` leaves; `unmeasured` is the share of each limit while no epochs have run."""
+        if self._hold is not None and self._hold.version != self._kept_version:
+            self._kept_known.clear()
+            self._kept_version = self._hold.version
+        asked = (purpose_of(key), unmeasured)
+        if asked not in self._kept_known:
+            self._kept_known[asked] = self._kept_now(key, unmeasured)
+        return self._kept_known[asked]
+
+    def _kept_now(self, key: JobKey, unmeasured: float) -> Amounts:
         limits = self._limits
         return Amounts(
             usd=self._kept_of(key, limits.usd, lambda share: self._share_amounts(share).usd or 0.0, unmeasured),
@@ -212,15 +234,15 @@ class Filing:
     def _share_amounts(self, share: Share) -> Amounts:
         # Each job's last part of a billing quantum is paid in full.
         billed = share.worker_seconds + share.jobs * self._options.billing_quantum_seconds
-        return Amounts(usd=self._rate.usd(billed), gpu_seconds=self._options.gpus * share.worker_seconds)
+        return Amounts(usd=self._rate.usd(billed), gpu_seconds=self._options.held_gpus * share.worker_seconds)
 
     def _amounts(self, seconds: float, held: float = 0.0) -> Amounts:
-        """What `seconds` of a worker cost beyond `held` that are reserved already."""
+        """What `seconds` of a fold's workers cost beyond `held` that are reserved already."""
         # Wall time is not a fold job's: jobs run side by side, so the driver's lease counts it for all of them.
         usd, before = self._rate.usd(seconds), self._rate.usd(held)
         return Amounts(
             usd=None if usd is None or before is None else usd - before,
-            gpu_seconds=self._options.gpus * (seconds - held),
+            gpu_seconds=self._options.held_gpus * (seconds - held),
             wall_seconds=0.0,
         )
 
@@ -259,6 +281,8 @@ class Filing:
         held = self._attempts[key]
         new = self._store.record_result(self._key(key), epoch, held.attempt.number, metrics)
         held.epochs += new
+        if new:
+            self.meter.filed(key)
         if self._hold is not None and new and key in self._epochs and key.method not in BASELINE_NAMES:
             began, first = self._epochs[key]
             now = self._clock()
@@ -301,6 +325,7 @@ class Filing:
         if outcome in ("succeeded", "failed"):
             self._expect(key, 0)
         if held is not None:
+            self.meter.attempt_ended(key, outcome, held.seconds)
             self._store.finish_attempt(
                 held.attempt.id,
                 outcome,

@@ -10,19 +10,21 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeVar
 
 from duchenne.plan.holdback import Purpose
 from duchenne.pool.filing import Denial, Filing, purpose_of
+from duchenne.pool.measures import PoolMeasures, RetryCause
 from duchenne.pool.messages import Outcome, OutcomeState, PoolClosed, PoolOptions, PoolSnapshot, Segment
 from duchenne.records import RecordsError, open_store
+from duchenne.records.port import RunRecords
+from duchenne_jobs.data.tallies import Tally
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
 
-POLL_SECONDS = 5.0  # how long a worker's question for work stays open
 ROOM_SECONDS = 0.2  # how soon a worker may ask again for money that other leases still hold
 
 
@@ -46,6 +48,15 @@ class _Granted:
     granted_at: float
     epoch: int = 0
     paused: bool = False  # told to stop for want of money that other leases hold: it goes back to the queue
+    reported_at: list[float] = field(default_factory=list)  # one an epoch
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """What an epoch took; see `Outcome`."""
+        ends = self.reported_at
+        if len(ends) < 2:
+            return ends[0] - self.granted_at if ends else None
+        return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 Answer = TypeVar("Answer")
@@ -75,26 +86,36 @@ class JobQueue:
 
     Args:
         sweep: the sweep's id.
-        records: URL of the record store.
+        records: URL of the record store, or the records themselves where the queue runs in their process.
         home: folder that recorded paths are relative to.
         options: the pool's size, prices and patience.
         deadline_seconds: wall time left to the sweep; None for no limit.
+        clock: seconds that pass; the waits are those of the event loop that the queue runs in.
     """
 
     def __init__(
-        self, sweep: str, records: str, home: str, options: PoolOptions, deadline_seconds: float | None
+        self,
+        sweep: str,
+        records: str | RunRecords,
+        home: str,
+        options: PoolOptions,
+        deadline_seconds: float | None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._filing = Filing(sweep, open_store(records), home, options)
+        store = open_store(records) if isinstance(records, str) else records
+        self._clock = clock
+        self._filing = Filing(sweep, store, home, options, clock)
         self._options = options
         self._whole = deadline_seconds or 0.0
-        self._deadline = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        self._deadline = None if deadline_seconds is None else self._clock() + deadline_seconds
         self._waiting: list[_Waiting] = []
         self._granted: dict[int, _Granted] = {}
         self._workers: dict[int, str] = {}
         self._deaths: Counter[JobKey] = Counter()
+        self._evictions: Counter[JobKey] = Counter()
         self._withdrawn: set[int] = set()
         self._ticket = itertools.count()
-        self._arrival = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()  # questions for work that wait for some
         self._ending: tuple[OutcomeState, str] | None = None
         self._over: dict[Purpose, str] = {}
         self._closed = False
@@ -121,7 +142,8 @@ class JobQueue:
         """Early stopping: the trial's waiting segments end now, its running ones at their next question."""
         self._withdrawn.add(trial)
         self._drop_waiting(lambda waiting: waiting.job.key.trial == trial, Outcome("stopped"))
-        running = {granted.waiting.job.key for granted in self._granted.values()}
+        held = (granted.waiting.job.key for granted in self._granted.values())
+        running = {key for key in held if key.trial == trial}
         self._filing.stop_trial(trial, running)
 
     async def end(self, state: OutcomeState, reason: str) -> None:
@@ -129,6 +151,16 @@ class JobQueue:
         if self._ending is None:
             self._ending = (state, reason)
             self._drop_waiting(lambda waiting: True, Outcome(state, error=reason))
+
+    async def force(self) -> None:
+        """End what runs although its worker has not said a word since `end`: nobody waits for it any longer."""
+        if self._ending is None:
+            return
+        state, reason = self._ending
+        for granted in list(self._granted.values()):
+            if self._take_back(granted.lease, wasted=True) is not None:
+                self._filing.end_attempt(granted.waiting.job.key, "interrupted", "forced: its worker did not answer")
+                _answer(granted.waiting, Outcome(state, granted.epoch, error=reason))
 
     async def abandon(self, reason: str) -> None:
         """End everything as failed without a word to the records, which can't take one."""
@@ -141,30 +173,55 @@ class JobQueue:
     async def close(self) -> None:
         """Send the workers home: whoever asks for work is told that there will be none."""
         self._closed = True
-        self._arrival.set()
+        while self._call_one():
+            pass
 
     async def pool_died(self, reason: str) -> None:
         """The Ray Train run is over and nobody will ask for work again."""
         for granted in list(self._granted.values()):
-            self._return(granted, lost=False, error=reason)
+            self._return(granted, "group", lost=False, error=reason)
         await self.end("failed", reason)
 
     async def snapshot(self) -> PoolSnapshot:
         """What the progress view shows."""
-        now = time.monotonic()
+        now = self._clock()
         open_seconds = sum(now - granted.granted_at for granted in self._granted.values())
         return PoolSnapshot(
             running=tuple(_line(granted) for granted in self._granted.values()),
             waiting=len(self._waiting),
             segments_done=self._done,
-            busy_seconds=self._busy_seconds + open_seconds,
+            busy_seconds=self._options.workers_per_fold * (self._busy_seconds + open_seconds),
             warm_workers=len(self._workers),
             ending=self._ending,
             search_over=self._over.get("search"),
             comparators_over=self._over.get("comparator"),
         )
 
+    async def measures(self) -> PoolMeasures:
+        """What the driver's metrics are made of."""
+        meter, now = self._filing.meter, self._clock()
+        held = self._granted.values()
+        return PoolMeasures(
+            warm=len(self._workers),
+            busy=self._options.workers_per_fold * len({granted.worker for granted in held}),
+            waiting=dict(Counter(waiting.job.key.phase for waiting in self._waiting)),
+            running=dict(Counter(granted.waiting.job.key.phase for granted in held)),
+            durations=meter.durations,
+            ended=dict(meter.ended),
+            epochs=dict(meter.epochs),
+            retries=dict(meter.retries),
+            lapsed=meter.lapsed,
+            busy_seconds=self._options.workers_per_fold
+            * (self._busy_seconds + sum(now - granted.granted_at for granted in held)),
+            progress_at=meter.progress_at,
+            tallies=meter.tallies(),
+        )
+
     # What workers ask -------------------------------------------------------------------------------------------------
+
+    async def tell(self, worker: str, sums: Mapping[Tally, float]) -> None:
+        """What a worker's process has counted so far, for `measures`."""
+        self._filing.meter.tell(worker, sums)
 
     async def register(self, worker: str, rank: int) -> None:
         """A worker begins. One of the same rank before it is gone: what it held goes back to the queue."""
@@ -172,21 +229,24 @@ class JobQueue:
         self._workers[rank] = worker
         for granted in [held for held in self._granted.values() if held.worker == before]:
             # Ray Train restarts the whole group for one dead rank; `rank_died` has counted the culprit by now.
-            self._return(granted, lost=False, error="the worker group was restarted")
+            self._return(granted, "group", lost=False, error="the worker group was restarted")
 
-    async def rank_died(self, rank: int, error: str) -> None:
-        """Ray Train says that this rank is dead: what it held died with it."""
-        worker = self._workers.get(rank)
+    async def rank_died(
+        self, rank: int, error: str, cause: RetryCause = "eviction", is_node_gone: bool = False
+    ) -> None:
+        """Ray Train says that this rank is dead, or raised: what its group held went with it."""
+        worker = self._workers.get(self._options.leader(rank))
         for granted in [held for held in self._granted.values() if held.worker == worker]:
-            self._return(granted, lost=True, error=error)
+            self._return(granted, cause, lost=True, error=error, evicted=is_node_gone)
 
     @_ends_sweep_without_records
     async def lease(self, worker: str) -> Segment | PoolClosed | None:
         """The next segment for `worker`; None after a while without one."""
         if not self._waiting and not self._closed:
-            self._arrival.clear()
+            called = asyncio.get_running_loop().create_future()
+            self._idle.append(called)
             try:
-                await asyncio.wait_for(self._arrival.wait(), POLL_SECONDS)
+                await asyncio.wait_for(called, self._options.poll_seconds)
             except TimeoutError:
                 return None
         if self._closed:
@@ -196,7 +256,7 @@ class JobQueue:
             lease = self._out_of_time(key, self._options.quantum_seconds) or self._filing.reserve(worker, key)
             if not isinstance(lease, Denial):
                 waiting = heapq.heappop(self._waiting)
-                self._granted[lease] = _Granted(waiting, worker, lease, time.monotonic())
+                self._granted[lease] = _Granted(waiting, worker, lease, self._clock())
                 attempt = self._filing.begin(key, worker)
                 return Segment(lease, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
             if lease.passing:
@@ -226,6 +286,7 @@ class JobQueue:
         if granted is None:
             return False
         granted.epoch = epoch
+        granted.reported_at.append(self._clock())
         self._filing.result(granted.waiting.job.key, epoch, metrics)
         return bool(await self.renew(lease))
 
@@ -248,18 +309,19 @@ class JobQueue:
                 dict(result.metrics),
                 self._filing.relative(result.predictions),
                 result.predictions_digest,
+                epoch_seconds=granted.epoch_seconds,
             ),
         )
 
     @_ends_sweep_without_records
-    async def stopped(self, lease: int) -> None:
-        """The job stopped because it was told to."""
+    async def stopped(self, lease: int, unanswered: bool = False) -> None:
+        """The job stopped because it was told to, or (`unanswered`) since its renewal was not answered in time."""
         granted = self._take_back(lease)
         if granted is None:
             return
         key = granted.waiting.job.key
         withdrawn = key.trial in self._withdrawn
-        if granted.paused and not withdrawn and self._end_of(key) is None:
+        if (granted.paused or unanswered) and not withdrawn and self._end_of(key) is None:
             self._filing.end_attempt(key, "interrupted", None)
             self._put(granted.waiting)
             return
@@ -273,7 +335,7 @@ class JobQueue:
         """The job raised. Unless that is final it is tried again, as often as a worker may die of it."""
         granted = self._granted.get(lease)
         if granted is not None:
-            self._return(granted, lost=True, error=error, final=final)
+            self._return(granted, "code", lost=True, error=error, final=final)
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
@@ -283,29 +345,55 @@ class JobQueue:
             _answer(waiting, Outcome(over[0], error=over[1]))
             return
         heapq.heappush(self._waiting, waiting)
-        self._arrival.set()
+        self._call_one()
 
-    def _return(self, granted: _Granted, *, lost: bool, error: str, final: bool = False) -> None:
-        """Take a segment from a worker that did not finish it, and queue it again unless it has failed for good."""
+    def _call_one(self) -> bool:
+        """Wake one idle worker: to wake them all for each segment would have hundreds ask again for nothing."""
+        while self._idle:
+            called = self._idle.popleft()
+            if not called.done():
+                called.set_result(None)
+                return True
+        return False
+
+    def _return(
+        self,
+        granted: _Granted,
+        cause: RetryCause,
+        *,
+        lost: bool,
+        error: str,
+        final: bool = False,
+        evicted: bool = False,
+    ) -> None:
+        """Take a segment from a worker that did not finish it, and queue it again unless it has failed for good.
+
+        A node that goes takes its jobs along through no fault of theirs: evictions have a count and a limit of their
+        own. A worker that dies alone may have died of its job.
+        """
         if self._take_back(granted.lease, wasted=True) is None:
             return
         waiting = granted.waiting
         key = waiting.job.key
-        self._deaths[key] += lost
-        if final or self._deaths[key] >= self._options.max_deaths:
-            tries = "" if final else f" ({self._deaths[key]} times)"
+        counted, most = (
+            (self._evictions, self._options.max_evictions) if evicted else (self._deaths, self._options.max_deaths)
+        )
+        counted[key] += lost
+        if final or counted[key] >= most:
+            tries = "" if final else f" ({counted[key]} times)"
             message = f"{key}: {error}{tries}"
             self._filing.fail(key, message)
             _answer(waiting, Outcome("failed", granted.epoch, error=message))
         else:
             self._filing.end_attempt(key, "interrupted", error)
+            self._filing.meter.retries[cause] += 1
             self._put(waiting)
 
     def _take_back(self, lease: int, wasted: bool = False) -> _Granted | None:
         granted = self._granted.pop(lease, None)
         if granted is None:
             return None
-        seconds = time.monotonic() - granted.granted_at
+        seconds = self._clock() - granted.granted_at
         self._busy_seconds += seconds
         self._filing.settle(lease, granted.waiting.job.key, seconds, wasted)
         return granted
@@ -323,7 +411,7 @@ class JobQueue:
         """The denial where wall time is used up but for what the evaluation will need."""
         if self._deadline is None:
             return None
-        left = self._deadline - time.monotonic()
+        left = self._deadline - self._clock()
         if left >= needed_seconds + self._filing.kept_wall(key, self._whole):
             return None
         return self._filing.out_of_time("budget.wall_seconds is used up: no time is left for another lease", key, left)

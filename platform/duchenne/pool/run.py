@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -11,15 +12,26 @@ from typing import Any
 import ray
 import ray.train
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
-from duchenne.pool.messages import NAMESPACE, JobRunner, Outcome, PoolOptions, PoolSnapshot
+from duchenne.pool.measures import PoolMeasures
+from duchenne.pool.messages import (
+    MAX_GROUP_RESTARTS,
+    MAX_PREEMPTIONS,
+    NAMESPACE,
+    JobRunner,
+    Outcome,
+    PoolOptions,
+    PoolSnapshot,
+)
 from duchenne.pool.queue import JobQueue
 from duchenne.pool.worker import pool_loop
 from duchenne_jobs.training import FoldJob
 
-MAX_GROUP_RESTARTS = 20
-MAX_PREEMPTIONS = 50
+# Ray's words where an actor's node was lost, preempted or cut off: no fault of what ran there.
+_NODE_WENT = re.compile(r"node\b.{0,40}\b(died|dead|terminated|unreachable|lost)|preempt", re.IGNORECASE | re.DOTALL)
 CLOSE_SECONDS = 30.0
+FORCE_SECONDS = 60.0  # after which a stop does not wait for the workers any longer
 ANSWER_SECONDS = 120.0  # the queue starts while others do: on a busy machine that takes its time
 
 
@@ -31,9 +43,15 @@ class _RankWatch(ray.train.UserCallback):  # type: ignore[misc]
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         queue = ray.get_actor(self._queue, namespace=NAMESPACE)
-        for rank, error in worker_exceptions.items():
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            ray.get(queue.rank_died.remote(rank, f"its worker died: {type(error).__name__}: {first_line}"))
+        # Ranks that died come first: what the others of a group raised is that they miss it.
+        raised = {rank: isinstance(error, UserExceptionWithTraceback) for rank, error in worker_exceptions.items()}
+        for rank, error in sorted(worker_exceptions.items(), key=lambda one: raised[one[0]]):
+            if raised[rank]:
+                ray.get(queue.rank_died.remote(rank, f"its worker raised: {_first_line(error)}", "code"))
+            else:
+                gone = _NODE_WENT.search(str(error)) is not None
+                told = f"its {'node' if gone else 'worker'} died: {_first_line(error)}"
+                ray.get(queue.rank_died.remote(rank, told, "eviction", gone))
 
 
 class FoldPool:
@@ -56,7 +74,7 @@ class FoldPool:
         home: Path,
         storage: Path,
         options: PoolOptions,
-        runner: Callable[[], JobRunner],
+        runner: Callable[..., JobRunner],
         deadline_seconds: float | None = None,
     ) -> None:
         self._options = options
@@ -69,6 +87,7 @@ class FoldPool:
         )
         self.queue: Any = actor.remote(sweep, records, str(home), options, deadline_seconds)
         self._thread = threading.Thread(target=self._train, name="fold-pool", daemon=True)
+        self._forced: threading.Timer | None = None
 
     def start(self) -> None:
         """Begin to warm the workers; returns at once. Segments may be asked for already."""
@@ -78,22 +97,37 @@ class FoldPool:
         """Ask for jobs to be run to their last epoch; `wait` takes what this returns."""
         return self.queue.run_jobs.remote(list(jobs))
 
+    def withdraw(self, trial: int) -> None:
+        """End a trial's segments: its scheduler gave it up. Nobody waits for it."""
+        self.queue.withdraw.remote(trial)
+
     def wait(self, asked: Sequence[Any]) -> list[Outcome]:
         """Wait for everything that was asked."""
         return [outcome for outcomes in ray.get(list(asked)) for outcome in outcomes]
 
     def end(self, state: str, reason: str) -> None:
-        """Grant nothing more; what waits or runs ends as `state`."""
+        """Grant nothing more; what waits or runs ends as `state`, at its next step or after `FORCE_SECONDS`."""
         ray.get(self.queue.end.remote(state, reason))
+        if self._forced is None:
+            self._forced = threading.Timer(FORCE_SECONDS, lambda: self.queue.force.remote())
+            self._forced.daemon = True
+            self._forced.start()
 
     def snapshot(self) -> PoolSnapshot:
         """The pool at this moment."""
         snapshot: PoolSnapshot = ray.get(self.queue.snapshot.remote(), timeout=ANSWER_SECONDS)
         return snapshot
 
+    def measures(self, patience: float) -> PoolMeasures:
+        """What the pool has counted. Raises RayError where it does not answer within `patience` seconds."""
+        measured: PoolMeasures = ray.get(self.queue.measures.remote(), timeout=patience)
+        return measured
+
     def close(self) -> None:
         """Send the workers home and remove the queue. A pool that doesn't end in time goes with its driver's Ray."""
         try:
+            if self._forced is not None:
+                self._forced.cancel()
             ray.get(self.queue.close.remote(), timeout=10)
             if self._thread.is_alive():
                 self._thread.join(CLOSE_SECONDS)
@@ -130,9 +164,15 @@ class FoldPool:
         try:
             trainer.fit()
         except Exception as error:
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            reason = f"the pool's workers failed: {type(error).__name__}: {first_line}"
+            reason = f"the pool's workers failed: {_first_line(error)}"
         try:
             ray.get(self.queue.pool_died.remote(reason), timeout=10)
         except ray.exceptions.RayActorError:
             return  # the queue was closed first: the sweep is over
+
+
+def _first_line(error: Exception) -> str:
+    """An error in one line; Ray puts what a worker raised into one of its own."""
+    if isinstance(error, UserExceptionWithTraceback):
+        error = error._base_exc
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

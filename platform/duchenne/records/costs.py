@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from duchenne.records.port import RunRecords
 from duchenne.records.rows import Amounts, Lease
-from duchenne.records.store import RecordStore
 
 NODE_KIND = "node"
 JOB_KIND = "fold_job"
@@ -59,7 +59,7 @@ class Costs:
         }
 
 
-def costs_of(store: RecordStore, sweep: str) -> Costs:
+def costs_of(store: RunRecords, sweep: str) -> Costs:
     """Sum the settled leases of a sweep by what they were for."""
     totals = store.ledger.totals(sweep)
     leases = [lease for lease in store.ledger.leases(sweep) if lease.settled_at is not None]

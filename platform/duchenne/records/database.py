@@ -20,7 +20,13 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from duchenne.records.clean import to_json
-from duchenne.records.errors import LockLostError, NotFoundError, RecordsError, RecordsUnavailableError
+from duchenne.records.errors import (
+    LockLostError,
+    NotFoundError,
+    RecordsError,
+    RecordsFaultError,
+    RecordsUnavailableError,
+)
 from duchenne.records.models import SweepRow
 
 _WRITE = "duchenne_write"
@@ -77,6 +83,7 @@ class Database:
             self._make_folder()
         self.engine = self._make_engine()
         self._writers = self.engine.execution_options(**{_WRITE: True})
+        self._singles = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @property
     def where(self) -> str:
@@ -132,6 +139,12 @@ class Database:
             yield session
 
     @contextmanager
+    def read_one(self) -> Iterator[Session]:
+        """A session for single rows that need not agree with each other: PostgreSQL is spared the transaction."""
+        with self._explained(), Session(self._singles) as session:
+            yield session
+
+    @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at its end, or changes nothing where an error leaves it.
 
@@ -184,7 +197,7 @@ class Database:
         except DBAPIError as error:
             raise self._explain(error) from error
         except SQLAlchemyError as error:
-            raise RecordsError(
+            raise RecordsFaultError(
                 f"the records at {self.where} refused a statement ({_first_line(error)}); this is a fault of Duchenne: "
                 "run again with --debug and report it"
             ) from error
@@ -195,12 +208,13 @@ class Database:
         for signs, codes, line in _FAULTS:
             if code in codes or any(sign in said.lower() for sign in signs):
                 return RecordsUnavailableError(line.format(where=self.where, said=said, wait=self.busy_timeout))
-        if error.connection_invalidated or (not self.is_sqlite and not code):
+        # 08: the connection broke; 57P0x: the server shuts down, or just did.
+        if error.connection_invalidated or code.startswith(("08", "57P0")) or (not self.is_sqlite and not code):
             return RecordsUnavailableError(
                 f"the records at {self.where} must be in reach, but the database did not answer ({said}); "
                 "check that it runs and that its address is right, then resume"
             )
-        return RecordsError(
+        return RecordsFaultError(
             f"the records at {self.where} refused a statement ({said}); nothing was changed; "
             "run again with --debug and report it"
         )

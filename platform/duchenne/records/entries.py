@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from duchenne.records import clean
 from duchenne.records.database import Database, lock_sweep
@@ -26,35 +27,9 @@ class EntryRecords:
             RecordsConflictError: the method has an entry with other predictions: an entry is never replaced.
             LockLostError: the token does not hold the sweep.
         """
-        files = [asdict(file) for file in new.predictions]
         with self.database.write() as session:
             lock_sweep(session, new.sweep, token)
-            values: dict[str, Any] = {
-                "id": f"{new.sweep}.{new.method}",
-                "board": new.board,
-                "team": new.team,
-                "sweep": new.sweep,
-                "method": new.method,
-                "label": new.label,
-                "config": clean.finite(new.config),
-                "verified": new.verified,
-                "metrics": clean.finite(new.metrics),
-                "per_fold": clean.finite(new.per_fold),
-                "predictions": files,
-                "dataset_digest": new.dataset_digest,
-                "folds_digest": new.folds_digest,
-                "cost_usd": clean.number(new.cost_usd),
-                "gpu_hours": clean.number(new.gpu_hours),
-                "trials": new.trials,
-                "created_at": self.database.now(session),
-            }
-            self.database.insert_once(session, EntryRow, values)
-            row = session.get_one(EntryRow, values["id"])
-            if row.predictions != files:
-                raise RecordsConflictError(
-                    f"an entry is never replaced, but {row.id} is recorded with other predictions; run a new sweep"
-                )
-            return to_entry(row)
+            return insert_entry(self.database, session, new)
 
     def entries(self, board: str | None = None, *, sweep: str | None = None) -> list[Entry]:
         """Entries of a board, of a sweep, or all, the oldest first."""
@@ -86,6 +61,37 @@ class EntryRecords:
         """Names of the boards that have entries, in alphabetical order."""
         with self.database.read() as session:
             return list(session.scalars(select(EntryRow.board).distinct().order_by(EntryRow.board)))
+
+
+def insert_entry(database: Database, session: Session, new: NewEntry) -> Entry:
+    """See `EntryRecords.save_entry`; within a transaction."""
+    files = [asdict(file) for file in new.predictions]
+    values: dict[str, Any] = {
+        "id": f"{new.sweep}.{new.method}",
+        "board": new.board,
+        "team": new.team,
+        "sweep": new.sweep,
+        "method": new.method,
+        "label": new.label,
+        "config": clean.finite(new.config),
+        "verified": new.verified,
+        "metrics": clean.finite(new.metrics),
+        "per_fold": clean.finite(new.per_fold),
+        "predictions": files,
+        "dataset_digest": new.dataset_digest,
+        "folds_digest": new.folds_digest,
+        "cost_usd": clean.number(new.cost_usd),
+        "gpu_hours": clean.number(new.gpu_hours),
+        "trials": new.trials,
+        "created_at": database.now(session),
+    }
+    database.insert_once(session, EntryRow, values)
+    row = session.get_one(EntryRow, values["id"])
+    if row.predictions != files:
+        raise RecordsConflictError(
+            f"an entry is never replaced, but {row.id} is recorded with other predictions; run a new sweep"
+        )
+    return to_entry(row)
 
 
 def to_entry(row: EntryRow) -> Entry:

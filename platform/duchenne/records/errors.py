@@ -21,6 +21,10 @@ class RecordsUnavailableError(RecordsError):
     """The database is locked, full, read-only, damaged or out of reach; nothing was changed."""
 
 
+class RecordsFaultError(RecordsError):
+    """The database refused a statement that it should not have been given: a fault of Duchenne; nothing was changed."""
+
+
 class LockHeldError(RecordsConflictError):
     """Another driver holds the sweep.
 

@@ -246,7 +246,7 @@ class JobRecords:
         if phase is not None:
             statement = statement.where(FoldJobRow.phase == phase)
         with self.database.read() as session:
-            return [_to_result(job, row) for job, row in session.execute(statement)]
+            return [to_result(job, row) for job, row in session.execute(statement)]
 
     def metrics_at(self, key: FoldJobKey, epoch: int) -> dict[str, float | None] | None:
         """The metrics recorded of one epoch of a fold job; None where it is not recorded."""
@@ -259,6 +259,42 @@ class JobRecords:
         statement = select(func.max(ResultRecord.epoch)).join(FoldJobRow, FoldJobRow.id == ResultRecord.fold_job)
         with self.database.read() as session:
             return session.execute(statement.where(_matches(key))).scalar_one()
+
+
+def file_results(database: Database, session: Session, rows: Iterable[tuple[FoldJobKey, int, int, Any]]) -> int:
+    """Record (key, epoch, attempt, metrics) of jobs that ran elsewhere, each once; how many were new.
+
+    The caller holds the sweep's lock (`require_undriven`). A job that nobody queued is recorded as running.
+    """
+    written = 0
+    now = database.now(session)
+    for key, epoch, attempt, metrics in rows:
+        values = {**_columns(key), "state": "running", "attempts": attempt, "created_at": now, "started_at": now}
+        database.insert_once(session, FoldJobRow, values)
+        job = session.execute(select(FoldJobRow.id).where(_matches(key))).scalar_one()
+        result = {"fold_job": job, "epoch": epoch, "attempt": attempt, "metrics": clean.finite(metrics), "at": now}
+        written += database.insert_once(session, ResultRecord, result)
+    return written
+
+
+def file_predictions(database: Database, session: Session, key: FoldJobKey, path: str, digest: str) -> FoldJob:
+    """Record the test-fold predictions of a job that ran elsewhere, once.
+
+    Raises:
+        RecordsConflictError: other predictions are on record.
+    """
+    now = database.now(session)
+    values = {**_columns(key), "state": "running", "attempts": 1, "created_at": now, "started_at": now}
+    database.insert_once(session, FoldJobRow, values)
+    job = session.execute(select(FoldJobRow).where(_matches(key))).scalar_one()
+    if job.predictions_digest is not None and job.predictions_digest != digest:
+        raise RecordsConflictError(
+            f"predictions are never replaced, but {describe(key)} has others on record; register a new sweep"
+        )
+    if job.predictions_digest is None:
+        job.predictions, job.predictions_digest, job.state, job.ended_at = path, digest, "succeeded", now
+    session.flush()
+    return to_job(job)
 
 
 def describe(key: FoldJobKey) -> str:
@@ -344,7 +380,7 @@ def to_attempt(row: AttemptRow) -> Attempt:
     )
 
 
-def _to_result(job: FoldJobRow, row: ResultRecord) -> ResultRow:
+def to_result(job: FoldJobRow, row: ResultRecord) -> ResultRow:
     return ResultRow(
         trial=None if job.trial == NO_TRIAL else job.trial,
         phase=cast(Phase, job.phase),

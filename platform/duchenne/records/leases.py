@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
@@ -23,15 +23,9 @@ from sqlalchemy.orm import Session
 from duchenne.records import clean
 from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
+from duchenne.records.limits import UNITS, plus, refusal_of, to_amounts, to_floats, to_integers, to_utc
 from duchenne.records.models import EventRow, LeaseRow, SweepRow
 from duchenne.records.rows import Amounts, Lease, Refusal
-
-# Unit of the API -> (column's suffix, integers a unit). Integers make sums exact, and the same on every database.
-_UNITS: dict[str, tuple[str, int]] = {
-    "usd": ("nano_usd", 1_000_000_000),
-    "gpu_seconds": ("gpu_ms", 1_000),
-    "wall_seconds": ("wall_ms", 1_000),
-}
 
 
 class Ledger:
@@ -70,12 +64,12 @@ class Ledger:
             RecordsError: an amount that is negative or not finite, or a ttl that isn't positive.
             NotFoundError: no such sweep.
         """
-        asked = _to_integers(amounts, math.ceil, "amount")
+        asked = to_integers(amounts, math.ceil, "amount")
         if not 0 < ttl < math.inf:
             raise RecordsError(f"a lease must run out, but its ttl is {ttl} seconds; give a positive number")
         with self.database.write() as session:
             row = lock_sweep(session, sweep)
-            moment = _utc(now) or self.database.now(session)
+            moment = to_utc(now) or self.database.now(session)
             refusal = _over_limit(session, row, limits, asked, keep) or self._over_month(
                 session, row, team, asked, moment
             )
@@ -113,10 +107,10 @@ class Ledger:
         Raises:
             RecordsConflictError: the lease is settled or ran out: settle it and reserve anew.
         """
-        asked = _to_integers(extra, math.ceil, "amount")
+        asked = to_integers(extra, math.ceil, "amount")
         with self.database.write() as session:
             row, sweep = _locked(session, lease)
-            moment = _utc(now) or self.database.now(session)
+            moment = to_utc(now) or self.database.now(session)
             if row.settled_at is not None or row.expires_at <= moment:
                 ended = "was settled" if row.settled_at is not None else "ran out"
                 raise RecordsConflictError(
@@ -129,7 +123,7 @@ class Ledger:
             if refusal is not None:
                 return refusal
             held = _get(row, "reserved")
-            _set(row, "reserved", {unit: _plus(held[unit], asked[unit]) for unit in _UNITS})
+            _set(row, "reserved", {unit: plus(held[unit], asked[unit]) for unit in UNITS})
             row.expires_at = max(row.expires_at, moment + timedelta(seconds=ttl))
             session.flush()
             return to_lease(row)
@@ -140,14 +134,14 @@ class Ledger:
         More than was reserved is recorded as spent, with an event that says how much. A settled lease is not modified;
         what a holder thought dead reports late goes into the audit.
         """
-        seen = _to_integers(observed, math.ceil, "observed amount")
+        seen = to_integers(observed, math.ceil, "observed amount")
         with self.database.write() as session:
             row, _ = _locked(session, lease)
-            moment = _utc(now) or self.database.now(session)
+            moment = to_utc(now) or self.database.now(session)
             reserved = _get(row, "reserved")
-            spent = {unit: reserved[unit] if seen[unit] is None else seen[unit] for unit in _UNITS}
-            over = {unit: (spent[unit] or 0) - (reserved[unit] or 0) for unit in _UNITS}
-            detail = {"lease": row.id, "reserved": _floats(reserved), "observed": _floats(spent)}
+            spent = {unit: reserved[unit] if seen[unit] is None else seen[unit] for unit in UNITS}
+            over = {unit: (spent[unit] or 0) - (reserved[unit] or 0) for unit in UNITS}
+            detail = {"lease": row.id, "reserved": to_floats(reserved), "observed": to_floats(spent)}
             if row.settled_at is not None:
                 if spent != _get(row, "spent"):
                     session.add(_event(row, moment, "lease settled late", detail))
@@ -162,7 +156,7 @@ class Ledger:
     def expire(self, *, sweep: str | None = None, now: datetime | None = None) -> list[Lease]:
         """Settle leases that ran out, at their full reservation and as wasted: their holders vanished."""
         with self.database.write() as session:
-            moment = _utc(now) or self.database.now(session)
+            moment = to_utc(now) or self.database.now(session)
             due = select(LeaseRow.id).where(LeaseRow.settled_at.is_(None), LeaseRow.expires_at <= moment)
             if sweep is not None:
                 due = due.where(LeaseRow.sweep == sweep)
@@ -187,13 +181,13 @@ class Ledger:
                 usd=row.budget_usd, gpu_seconds=row.budget_gpu_seconds, wall_seconds=row.budget_wall_seconds
             )
             settled, opened = LeaseRow.settled_at.is_not(None), LeaseRow.settled_at.is_(None)
-            counted = [func.count(_column("reserved", unit)) for unit in _UNITS]
+            counted = [func.count(_column("reserved", unit)) for unit in UNITS]
             counts = session.execute(select(*counted).where(LeaseRow.sweep == sweep)).one()
 
             def known(side: str, which: ColumnElement[bool]) -> Amounts:
                 sums = _sums(session, sweep, side, which)
-                return _amounts(
-                    {unit: (sums[unit] or 0) if n else None for unit, n in zip(_UNITS, counts, strict=True)}
+                return to_amounts(
+                    {unit: (sums[unit] or 0) if n else None for unit, n in zip(UNITS, counts, strict=True)}
                 )
 
             return {
@@ -214,9 +208,9 @@ class Ledger:
         full on both sides while it is open, so that neither month is overrun.
         """
         with self.database.read() as session:
-            moment = _utc(now) or self.database.now(session)
+            moment = to_utc(now) or self.database.now(session)
             sides = _month_sums(session, team, moment)
-        return {side: _amounts(sums) for side, sums in sides.items()}
+        return {side: to_amounts(sums) for side, sums in sides.items()}
 
     def _over_month(
         self, session: Session, sweep: SweepRow, team: Amounts | None, asked: dict[str, int | None], moment: datetime
@@ -227,9 +221,9 @@ class Ledger:
             # Two sweeps of one team hold two rows: without this both could take the month's last dollar. Always taken
             # after the sweep's row, so that nobody waits in a ring. SQLite has one writer at a time anyway.
             session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"team:{sweep.team}", 0))))
-        bounds = _to_integers(team, math.floor, "limit")
+        bounds = to_integers(team, math.floor, "limit")
         sides = _month_sums(session, sweep.team, moment)
-        return _refusal(sweep, bounds, sides["spent"], sides["reserved"], asked, team=sweep.team)
+        return refusal_of(sweep.id, bounds, sides["spent"], sides["reserved"], asked, team=sweep.team)
 
     def leases(self, sweep: str, *, open_only: bool = False) -> list[Lease]:
         """Leases of a sweep in the order in which they were opened."""
@@ -246,37 +240,10 @@ def _over_limit(
     budget = limits or Amounts(
         usd=sweep.budget_usd, gpu_seconds=sweep.budget_gpu_seconds, wall_seconds=sweep.budget_wall_seconds
     )
-    bounds = _to_integers(budget, math.floor, "limit")
+    bounds = to_integers(budget, math.floor, "limit")
     spent = _sums(session, sweep.id, "spent", LeaseRow.settled_at.is_not(None))
     reserved = _sums(session, sweep.id, "reserved", LeaseRow.settled_at.is_(None))
-    return _refusal(sweep, bounds, spent, reserved, asked, kept=_to_integers(keep or Amounts(), math.ceil, "share"))
-
-
-def _refusal(
-    sweep: SweepRow,
-    bounds: dict[str, int | None],
-    spent: dict[str, int | None],
-    reserved: dict[str, int | None],
-    asked: dict[str, int | None],
-    kept: Mapping[str, int | None] | None = None,
-    team: str | None = None,
-) -> Refusal | None:
-    """The first unit that `asked` would take over its bound; None where all have room."""
-    for unit, (_, scale) in _UNITS.items():
-        bound, wanted, held = bounds[unit], asked[unit], (kept or {}).get(unit) or 0
-        used = (spent[unit] or 0) + (reserved[unit] or 0)
-        if bound is not None and (wanted is None or used + wanted + held > bound):
-            return Refusal(
-                sweep=sweep.id,
-                unit=unit,
-                limit=bound / scale,
-                spent=(spent[unit] or 0) / scale,
-                reserved=(reserved[unit] or 0) / scale,
-                asked=None if wanted is None else wanted / scale,
-                kept=held / scale,
-                team=team,
-            )
-    return None
+    return refusal_of(sweep.id, bounds, spent, reserved, asked, kept=to_integers(keep or Amounts(), math.ceil, "share"))
 
 
 def _month_sums(session: Session, team: str, moment: datetime) -> dict[str, dict[str, int | None]]:
@@ -284,17 +251,17 @@ def _month_sums(session: Session, team: str, moment: datetime) -> dict[str, dict
     sides = {"spent": LeaseRow.settled_at >= begin, "reserved": LeaseRow.settled_at.is_(None)}
     sums = {}
     for side, which in sides.items():
-        columns = [func.sum(_column(side, unit)) for unit in _UNITS]
+        columns = [func.sum(_column(side, unit)) for unit in UNITS]
         of_team = select(*columns).join(SweepRow, SweepRow.id == LeaseRow.sweep).where(SweepRow.team == team, which)
         values = session.execute(of_team).one()
-        sums[side] = {unit: None if value is None else int(value) for unit, value in zip(_UNITS, values, strict=True)}
+        sums[side] = {unit: None if value is None else int(value) for unit, value in zip(UNITS, values, strict=True)}
     return sums
 
 
 def _sums(session: Session, sweep: str, side: str, which: ColumnElement[bool]) -> dict[str, int | None]:
-    columns = [func.sum(_column(side, unit)) for unit in _UNITS]
+    columns = [func.sum(_column(side, unit)) for unit in UNITS]
     values = session.execute(select(*columns).where(LeaseRow.sweep == sweep, which)).one()
-    return {unit: None if value is None else int(value) for unit, value in zip(_UNITS, values, strict=True)}
+    return {unit: None if value is None else int(value) for unit, value in zip(UNITS, values, strict=True)}
 
 
 def _locked(session: Session, lease: int) -> tuple[LeaseRow, SweepRow]:
@@ -310,44 +277,16 @@ def _event(row: LeaseRow, moment: datetime, what: str, detail: dict[str, Any]) -
 
 
 def _column(side: str, unit: str) -> Any:
-    return getattr(LeaseRow, f"{side}_{_UNITS[unit][0]}")
+    return getattr(LeaseRow, f"{side}_{UNITS[unit][0]}")
 
 
 def _get(row: LeaseRow, side: str) -> dict[str, int | None]:
-    return {unit: getattr(row, f"{side}_{suffix}") for unit, (suffix, _) in _UNITS.items()}
+    return {unit: getattr(row, f"{side}_{suffix}") for unit, (suffix, _) in UNITS.items()}
 
 
 def _set(row: LeaseRow, side: str, values: Mapping[str, int | None]) -> None:
-    for unit, (suffix, _) in _UNITS.items():
+    for unit, (suffix, _) in UNITS.items():
         setattr(row, f"{side}_{suffix}", values[unit])
-
-
-def _plus(held: int | None, more: int | None) -> int | None:
-    return held if more is None else (held or 0) + more
-
-
-def _to_integers(amounts: Amounts, rounding: Any, what: str) -> dict[str, int | None]:
-    """Integers of each unit: what is asked or spent rounds up, limits round down, so that rounding never overruns."""
-    values: dict[str, int | None] = {}
-    for unit, (_, scale) in _UNITS.items():
-        value: float | None = getattr(amounts, unit)
-        if value is not None and not 0 <= value * scale < 2**62:
-            raise RecordsError(f"an {what} must be a number >= 0, but {unit} is {value}; correct it")
-        # The first rounding takes off what binary fractions add: 0.1 USD is 100,000,000 nano-dollars, not one more.
-        values[unit] = None if value is None else int(rounding(round(value * scale, 3)))
-    return values
-
-
-def _floats(values: Mapping[str, int | None]) -> dict[str, float | None]:
-    return {unit: None if values[unit] is None else (values[unit] or 0) / scale for unit, (_, scale) in _UNITS.items()}
-
-
-def _amounts(values: Mapping[str, int | None]) -> Amounts:
-    return Amounts(**_floats(values))
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC)
 
 
 def to_lease(row: LeaseRow) -> Lease:
@@ -357,8 +296,8 @@ def to_lease(row: LeaseRow) -> Lease:
         holder=row.holder,
         kind=row.kind,
         resource=row.resource,
-        reserved=_amounts(_get(row, "reserved")),
-        spent=_amounts(_get(row, "spent")),
+        reserved=to_amounts(_get(row, "reserved")),
+        spent=to_amounts(_get(row, "spent")),
         opened_at=row.opened_at,
         expires_at=row.expires_at,
         settled_at=row.settled_at,

@@ -208,7 +208,7 @@ class EntryRow(Base):
 
 class EventRow(Base):
     __tablename__ = "event"
-    __table_args__ = (Index(None, "sweep", "at"),)
+    __table_args__ = (Index(None, "sweep", "at"), Index(None, "team", "id"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]
@@ -216,3 +216,4 @@ class EventRow(Base):
     actor: Mapped[str]
     what: Mapped[str]
     detail: Mapped[dict[str, Any]]
+    team: Mapped[str | None]

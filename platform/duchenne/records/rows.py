@@ -318,7 +318,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One line of the audit: who did what, when."""
+    """One line of the audit: who did what, when. `team` is that of a line about no sweep; a sweep's is its sweep's."""
 
     id: int
     at: datetime
@@ -326,3 +326,4 @@ class Event:
     actor: str
     what: str
     detail: dict[str, Any]
+    team: str | None = None

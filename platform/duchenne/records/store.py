@@ -23,11 +23,17 @@ from typing import Self
 
 from duchenne.records.database import Database
 from duchenne.records.entries import EntryRecords
+from duchenne.records.idempotency import OnceRecords
 from duchenne.records.jobs import JobRecords
 from duchenne.records.leases import Ledger
 from duchenne.records.locks import LockRecords
 from duchenne.records.migrate import migrate
+from duchenne.records.standing_pages import StandingPages
+from duchenne.records.standings import StandingRecords
+from duchenne.records.sweep_pages import SweepPages
 from duchenne.records.sweeps import SweepRecords
+from duchenne.records.teams import TeamRecords
+from duchenne.records.tokens import TokenRecords
 from duchenne.records.trials import TrialRecords
 from duchenne.records.withdrawals import WithdrawalRecords
 
@@ -35,8 +41,24 @@ SQLITE_NAME = "records.sqlite"
 URL_VARIABLE = "DUCHENNE_RECORDS_URL"
 
 
-class RecordStore(SweepRecords, LockRecords, TrialRecords, JobRecords, EntryRecords, WithdrawalRecords):
-    """Sweeps, trials, fold jobs, results, entries, events; `ledger` holds the leases. Threads may share one store."""
+class RecordStore(
+    SweepRecords,
+    SweepPages,
+    LockRecords,
+    TrialRecords,
+    JobRecords,
+    EntryRecords,
+    WithdrawalRecords,
+    TeamRecords,
+    TokenRecords,
+    OnceRecords,
+    StandingRecords,
+    StandingPages,
+):
+    """Sweeps, trials, fold jobs, results, entries, events, teams, boards; `ledger` holds the leases.
+
+    Threads may share one store.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from duchenne.records import clean
 from duchenne.records.database import Database, find_sweep, lock_sweep
@@ -50,28 +51,8 @@ class SweepRecords:
         Raises:
             RecordsConflictError: a sweep of that id is on record.
         """
-        if identifier is not None:
-            with self.database.write() as session:
-                if session.get(SweepRow, identifier) is not None:
-                    raise RecordsConflictError(
-                        f"a sweep needs an id of its own, but {identifier} is on record; resume it, or choose another"
-                    )
-                row = _sweep_row(identifier, new, self.database.now(session))
-                session.add(row)
-                session.flush()
-                return to_sweep(row)
-        slug = re.sub(r"[^a-z0-9]+", "-", new.name.lower()).strip("-")[:48] or "sweep"
         with self.database.write() as session:
-            # Four digits read well; where chance repeats them, more of them.
-            for digits in (2, 2, 2, 3, 4, 8):
-                row = _sweep_row(f"{slug}-{secrets.token_hex(digits)}", new, self.database.now(session))
-                if session.get(SweepRow, row.id) is None:
-                    session.add(row)
-                    session.flush()
-                    return to_sweep(row)
-        raise RecordsConflictError(
-            f"a sweep needs an id of its own, but every one tried for {slug!r} is taken; try again"
-        )
+            return insert_sweep(self.database, session, new, identifier)
 
     def get_sweep(self, sweep: str) -> Sweep:
         """The sweep of that id, or of the one id that begins so.
@@ -160,16 +141,7 @@ class SweepRecords:
     def request_stop(self, sweep: str, actor: str = "unknown") -> Sweep:
         """Ask the driver to stop. A sweep that nobody drives ends `stopped` at once; one that ended is left alone."""
         with self.database.write() as session:
-            row = lock_sweep(session, sweep)
-            if row.state in _ENDED:
-                return to_sweep(row)
-            now = self.database.now(session)
-            row.stop_requested = True
-            if not _is_driven(row, now):
-                _move(row, "stopped", now, None)
-            session.add(EventRow(at=now, sweep=sweep, actor=actor, what="stop requested", detail={}))
-            session.flush()
-            return to_sweep(row)
+            return ask_to_stop(self.database, session, sweep, actor)
 
     def stop_requested(self, sweep: str) -> bool:
         """Whether someone asked for a stop since the sweep last started."""
@@ -227,7 +199,7 @@ class SweepRecords:
             )
             session.add(row)
             session.flush()
-            return _to_event(row)
+            return to_event(row)
 
     def events(self, sweep: str | None = None, after: int = 0, limit: int | None = None) -> list[Event]:
         """The audit in order, of one sweep or of all; `after` is the id of the last line already seen."""
@@ -235,13 +207,81 @@ class SweepRecords:
         if sweep is not None:
             statement = statement.where(EventRow.sweep == sweep)
         with self.database.read() as session:
-            return [_to_event(row) for row in session.scalars(statement)]
+            return [to_event(row) for row in session.scalars(statement)]
 
     def sweeps_of_dataset(self, dataset_digest: str) -> list[Sweep]:
         """Sweeps that used a dataset: what `data forget` must name."""
         statement = select(SweepRow).where(SweepRow.dataset_digest == dataset_digest).order_by(SweepRow.created_at)
         with self.database.read() as session:
             return [to_sweep(row) for row in session.scalars(statement)]
+
+
+def insert_sweep(database: Database, session: Session, new: NewSweep, identifier: str | None = None) -> Sweep:
+    """See `SweepRecords.create_sweep`; within a transaction."""
+    now = database.now(session)
+    if identifier is not None:
+        if session.get(SweepRow, identifier) is not None:
+            raise RecordsConflictError(
+                f"a sweep needs an id of its own, but {identifier} is on record; resume it, or choose another"
+            )
+        return _added(session, _sweep_row(identifier, new, now))
+    slug = re.sub(r"[^a-z0-9]+", "-", new.name.lower()).strip("-")[:48] or "sweep"
+    # Four digits read well; where chance repeats them, more of them.
+    for digits in (2, 2, 2, 3, 4, 8):
+        row = _sweep_row(f"{slug}-{secrets.token_hex(digits)}", new, now)
+        if session.get(SweepRow, row.id) is None:
+            return _added(session, row)
+    raise RecordsConflictError(f"a sweep needs an id of its own, but every one tried for {slug!r} is taken; try again")
+
+
+def ask_to_stop(database: Database, session: Session, sweep: str, actor: str) -> Sweep:
+    """See `SweepRecords.request_stop`; within a transaction."""
+    row = lock_sweep(session, sweep)
+    if row.state in _ENDED:
+        return to_sweep(row)
+    now = database.now(session)
+    row.stop_requested = True
+    if not _is_driven(row, now):
+        _move(row, "stopped", now, None)
+    session.add(EventRow(at=now, sweep=sweep, actor=actor, what="stop requested", detail={}))
+    session.flush()
+    return to_sweep(row)
+
+
+def ask_to_resume(database: Database, session: Session, sweep: str, actor: str) -> Sweep:
+    """Ask for a sweep that ended short of its aim to go on: a line in the audit, which whoever starts drivers acts on.
+
+    Raises:
+        RecordsConflictError: it is not stopped, failed or exhausted.
+    """
+    row = lock_sweep(session, sweep)
+    if row.state not in _ENDED - {"succeeded"}:
+        raise RecordsConflictError(
+            f"a sweep that is stopped, failed or exhausted can be resumed, but {sweep} is {row.state}; leave it"
+        )
+    session.add(EventRow(at=database.now(session), sweep=sweep, actor=actor, what="resume requested", detail={}))
+    session.flush()
+    return to_sweep(row)
+
+
+def require_undriven(database: Database, session: Session, sweep: str) -> Sweep:
+    """The sweep, locked until the commit, if no driver holds it: what a driver writes, nobody else does.
+
+    Raises:
+        RecordsConflictError: a driver holds it.
+    """
+    row = lock_sweep(session, sweep)
+    if _is_driven(row, database.now(session)):
+        raise RecordsConflictError(
+            f"only its driver may file results of {sweep}, but they came from elsewhere; wait until it ended"
+        )
+    return to_sweep(row)
+
+
+def _added(session: Session, row: SweepRow) -> Sweep:
+    session.add(row)
+    session.flush()
+    return to_sweep(row)
 
 
 def _move(row: SweepRow, state: str, now: datetime, error: str | None) -> None:
@@ -328,5 +368,7 @@ def to_sweep(row: SweepRow) -> Sweep:
     )
 
 
-def _to_event(row: EventRow) -> Event:
-    return Event(id=row.id, at=row.at, sweep=row.sweep, actor=row.actor, what=row.what, detail=row.detail)
+def to_event(row: EventRow) -> Event:
+    return Event(
+        id=row.id, at=row.at, sweep=row.sweep, actor=row.actor, what=row.what, detail=row.detail, team=row.team
+    )

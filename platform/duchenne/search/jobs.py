@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from duchenne.spec import Sweep, overlay
 from duchenne_jobs.config import RunConfig
+from duchenne_jobs.data.cache import CacheChoice
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey
 
 
@@ -35,7 +36,14 @@ class SweepContext:
     def job(self, key: JobKey, config: RunConfig) -> FoldJob:
         """The fold job of that key and configuration."""
         return FoldJob(
-            key, config, self.dataset_uri, self.dataset_digest, self.folds, self.folder, config.training.epochs
+            key=key,
+            config=config,
+            dataset_uri=self.dataset_uri,
+            dataset_digest=self.dataset_digest,
+            folds=self.folds,
+            folder=self.folder,
+            epochs=config.training.epochs,
+            cache=cache_choice(self.sweep),
         )
 
 
@@ -53,15 +61,25 @@ def folds_request(sweep: Sweep) -> FoldsRequest:
     )
 
 
-def search_jobs(context: SweepContext, trial: int, config: RunConfig) -> list[FoldJob]:
-    """Every inner fold of every outer fold, with the sweep's first seed."""
+def cache_choice(sweep: Sweep) -> CacheChoice:
+    """How the fold jobs of a sweep keep its data on the machines that they run on."""
+    data = sweep.data
+    return CacheChoice(data.cache, data.cache_folder, round(data.cache_gb * 1e9))
+
+
+def search_jobs(context: SweepContext, trial: int, config: RunConfig, parent: int | None = None) -> list[FoldJob]:
+    """Every inner fold of every outer fold, with the sweep's first seed.
+
+    `parent` is a trial whose steps so far are the first of this one too.
+    """
     folds = context.sweep.folds
     seed = context.sweep.seeds[0]
-    return [
+    jobs = [
         context.job(JobKey(trial, "search", config.model.name, fold, inner, seed), config)
         for fold in range(folds.outer_count)
         for inner in range(folds.inner_count)
     ]
+    return jobs if parent is None else [replace(job, parent=replace(job.key, trial=parent)) for job in jobs]
 
 
 def evaluation_jobs(context: SweepContext, selected: Sequence[tuple[int, RunConfig]]) -> list[FoldJob]:

@@ -1,19 +1,24 @@
-"""Draws the values of a trial from the search space.
+"""Where the values of a trial come from.
 
-`random` and `grid` are pure functions of the sweep: trial n is the same whenever it is drawn. `optuna` learns from what
-it is told, through Ray Tune's `OptunaSearch`.
+`random` and `grid` are pure functions of the sweep: trial n is the same whenever it is drawn. What learns from finished
+trials stands in `duchenne.search.samplers` (Optuna) and `duchenne.search.population` (PBT).
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from duchenne.plan.cost_model import Setting, stated_model
 from duchenne.plan.counting import count_trials
-from duchenne.spec import Choice, Grid, LogUniform, RandInt, Sweep, Uniform
+from duchenne.spec import Choice, Grid, LogUniform, RandInt, Sweep, Uniform, apply
+from duchenne.spec.search_rules import LEARNING
+
+if TYPE_CHECKING:
+    from duchenne.search.warm_start import WarmStart
 
 Values = dict[str, Any]
 
@@ -21,12 +26,16 @@ Values = dict[str, Any]
 class Proposer(Protocol):
     """Source of new trials."""
 
-    def propose(self, number: int) -> Values:
-        """Values of trial `number`, by dotted path."""
+    def propose(self, number: int) -> Values | None:
+        """Values of trial `number`, by dotted path; None while others must end first."""
         ...
 
-    def learn(self, values: Values, score: float | None) -> None:
+    def learn(self, number: int, values: Values, score: float | None) -> None:
         """A trial with these values ended with this score (higher is better), or failed (None)."""
+        ...
+
+    def parent(self, number: int) -> int | None:
+        """The trial whose checkpoints trial `number` goes on from, if any."""
         ...
 
 
@@ -42,9 +51,20 @@ class ListedProposer:
         }
         self._points = list(itertools.product(*self._listed.values()))
         self.count = count_trials(sweep)
+        self._first = self._cheap_first(sweep)
 
     def propose(self, number: int) -> Values:
         """Listed values go round as in a counter, the others are drawn by (seed, number)."""
+        return self._draw(self._first[number] if number < len(self._first) else number)
+
+    def learn(self, number: int, values: Values, score: float | None) -> None:
+        """Independent draws learn nothing."""
+
+    def parent(self, number: int) -> int | None:
+        """Every trial starts anew."""
+        return None
+
+    def _draw(self, number: int) -> Values:
         values = dict(zip(self._listed, self._points[number % len(self._points)], strict=True))
         generator = np.random.default_rng([self._seed, number])
         for path, dimension in self._space.items():
@@ -52,63 +72,39 @@ class ListedProposer:
                 values[path] = draw(dimension, generator)
         return values
 
-    def learn(self, values: Values, score: float | None) -> None:
-        """Independent draws learn nothing."""
+    def _cheap_first(self, sweep: Sweep) -> list[int]:
+        """The first draws, cheapest first: the same draws in another order, so that later ones are as they were."""
+        setting = Setting(rows=1.0, tasks=1, gpu=False)  # the same for all of them
+        model = stated_model(1.0, sweep.base, setting)
+
+        def cost(number: int) -> tuple[float, int]:
+            config = apply(sweep, self._draw(number))
+            return config.training.epochs * model.predict(config, setting).seconds, number
+
+        return sorted(range(min(sweep.search.cheap_first, self.count)), key=cost)
 
 
-class OptunaProposer:
-    """Tree of Parzen estimators (Bergstra et al. 2011).
+def build_proposer(sweep: Sweep, known: int, warm: WarmStart | None = None) -> Proposer:
+    """The proposer that `search.algorithm` names; without a space there is one trial, the base configuration.
 
     Args:
-        sweep: the space and the seed.
-        known: number of trials that the records hold: a resumed search must not draw its first trials again.
+        known: number of trials on record, which a learning algorithm must not draw again.
+        warm: what it begins with.
     """
+    algorithm = sweep.search.algorithm
+    if not sweep.search.space:
+        return ListedProposer(sweep)
+    if algorithm in LEARNING:
+        from duchenne.search.samplers import OptunaProposer
 
-    def __init__(self, sweep: Sweep, known: int) -> None:
-        import optuna
-        from ray.tune.search.optuna import OptunaSearch
+        learning = OptunaProposer(sweep, known)
+        for trial in () if warm is None else warm.known:
+            learning.add(trial.values, trial.score)
+        return learning
+    if algorithm == "pbt":
+        from duchenne.search.population import PopulationProposer
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._space = sweep.search.space
-        seed = int(np.random.SeedSequence([sweep.search.seed, known]).generate_state(1)[0])
-        self._search = OptunaSearch(
-            space={path: _distribution(dimension) for path, dimension in self._space.items()},
-            metric="score",
-            mode="max",
-            sampler=optuna.samplers.TPESampler(seed=seed),
-        )
-        self._asked: dict[str, str] = {}
-
-    def propose(self, number: int) -> Values:
-        """Ask the study. Candidates of a choice travel by index, since Optuna wants plain values."""
-        drawn = self._search.suggest(str(number))
-        values = {path: self._decode(path, drawn[path]) for path in self._space}
-        self._asked[_fingerprint(values)] = str(number)
-        return values
-
-    def learn(self, values: Values, score: float | None) -> None:
-        """Tell the study of a trial that it asked for, or add one that an earlier driver ran."""
-        asked = self._asked.pop(_fingerprint(values), None)
-        failed = score is None
-        if asked is not None:
-            self._search.on_trial_complete(asked, None if failed else {"score": score}, error=failed)
-        elif not failed:
-            encoded = {path: self._encode(path, value) for path, value in values.items()}
-            self._search.add_evaluated_point(encoded, score)
-
-    def _decode(self, path: str, drawn: Any) -> Any:
-        dimension = self._space[path]
-        return dimension.choice[drawn] if isinstance(dimension, Choice) else drawn
-
-    def _encode(self, path: str, value: Any) -> Any:
-        dimension = self._space[path]
-        return dimension.choice.index(value) if isinstance(dimension, Choice) else value
-
-
-def build_proposer(sweep: Sweep, known: int) -> Proposer:
-    """The proposer that `search.algorithm` names; without a space there is one trial, the base configuration."""
-    if sweep.search.algorithm == "optuna" and sweep.search.space:
-        return OptunaProposer(sweep, known)
+        return PopulationProposer(sweep)
     return ListedProposer(sweep)
 
 
@@ -127,22 +123,3 @@ def draw(dimension: Choice | Grid | Uniform | LogUniform | RandInt, generator: n
 
 def _candidates(dimension: Choice | Grid) -> tuple[Any, ...]:
     return dimension.choice if isinstance(dimension, Choice) else dimension.grid
-
-
-def _distribution(dimension: Choice | Grid | Uniform | LogUniform | RandInt) -> Any:
-    from optuna import distributions
-
-    match dimension:
-        case Uniform():
-            return distributions.FloatDistribution(*dimension.uniform)
-        case LogUniform():
-            return distributions.FloatDistribution(*dimension.loguniform, log=True)
-        case RandInt():
-            low, high = dimension.randint
-            return distributions.IntDistribution(low, high - 1)
-        case _:
-            return distributions.CategoricalDistribution(range(len(_candidates(dimension))))
-
-
-def _fingerprint(values: Values) -> str:
-    return repr(sorted(values.items()))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from duchenne.records import RecordStore, Trial
-from duchenne.records.rows import FINISHED
+from duchenne.records import Trial
+from duchenne.records.port import RunRecords
 from duchenne.search.driver_only import DriverOnly
+from duchenne.search.judge import Verdict
 from duchenne.search.proposals import Proposer, Values
+from duchenne.search.rung_costs import Rung
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class Replay:
     """How far a trial that is on record got, so that the scheduler sees its rows again without a fold being run.
 
     Attributes:
-        rungs: rows that it had reported.
+        rows: rows that it had reported.
         finished: whether it ended there.
+        rungs: the rungs among them, where they are not known beforehand.
+        parent: the trial whose checkpoints it goes on from.
     """
 
-    rungs: int
-    finished: bool
+    rows: int = 0
+    finished: bool = False
+    rungs: tuple[Rung, ...] = ()
+    parent: int | None = None
 
 
 class RecordedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
@@ -35,16 +41,18 @@ class RecordedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         proposer: source of new trials.
         recorded: trials of an earlier driver that Tune must see again.
         first_new: number of the first trial that is not on record.
+        verdicts: what became of trials, by number.
     """
 
     def __init__(
         self,
-        store: RecordStore,
+        store: RunRecords,
         sweep_id: str,
         token: str,
         proposer: Proposer,
-        recorded: Sequence[Trial],
+        recorded: Sequence[tuple[Trial, Replay]],
         first_new: int,
+        verdicts: Mapping[int, Verdict],
     ) -> None:
         super().__init__(metric="score", mode="max")
         self._store = store
@@ -53,27 +61,39 @@ class RecordedSearcher(DriverOnly, Searcher):  # type: ignore[misc]
         self._proposer = proposer
         self._recorded = list(recorded)
         self._next = first_new
-        self._values: dict[str, Values] = {}
+        self._verdicts = verdicts
+        self._asked: dict[str, tuple[int, Values]] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The configuration of Tune's next trial: `number`, `values` and `replay`."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The configuration of Tune's next trial: `number`, `values` and `replay`; None while there is none yet."""
         if self._recorded:
-            trial = self._recorded.pop(0)
+            trial, replay = self._recorded.pop(0)
             number, values = trial.number, trial.config
-            replay = Replay(trial.rung, trial.state in FINISHED)
         else:
-            number, self._next = self._next, self._next + 1
-            values = self._proposer.propose(number)
+            number = self._next
+            proposed = self._proposer.propose(number)
+            if proposed is None:
+                return None
+            self._next, values = number + 1, proposed
             self._store.record_trial(self._sweep_id, number, values, token=self._token)
-            replay = Replay(0, False)
-        self._values[trial_id] = values
+            replay = Replay(parent=self._proposer.parent(number))
+        self._asked[trial_id] = number, values
         return {"number": number, "values": values, "replay": replay}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass the end of a trial on to the proposer."""
-        values = self._values.pop(trial_id, None)
-        if values is not None:
-            self._proposer.learn(values, None if error or not result else result.get("score"))
+        asked = self._asked.pop(trial_id, None)
+        if asked is None:
+            return
+        number, values = asked
+        verdict = self._verdicts.get(number)
+        if error or not result:
+            score = None
+        elif verdict is not None and verdict.estimate is not None and not result.get("complete"):
+            score = verdict.estimate
+        else:
+            score = result.get("score")
+        self._proposer.learn(number, values, score)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the records are the truth."""

@@ -29,12 +29,22 @@ if TYPE_CHECKING:
 MAX_MANIFEST_BYTES = 64 * 2**20
 _COUNT: Path = ("folds", "count")
 _PROTOCOL: Path = ("data", "protocol")
+_VALIDATION: Path = ("folds", "validation")
+_NO_PARTITION = Fault(
+    ("folds", "method"),
+    "a partition is that of a dataset's owners, and this one has none",
+    "partition",
+    "choose another method, or ingest the dataset again if an earlier version wrote it",
+)
 
 
 def named_faults(data: DataSection, folds: FoldsSection) -> Iterator[Fault]:
     """Folds that can't fit the dataset or the published protocol, as far as their names tell."""
     protocol = _named_protocol(data.protocol)
-    yield from _fold_faults(folds, protocol, builtin_subject_count(data.uri))
+    subjects = builtin_subject_count(data.uri)
+    yield from _fold_faults(folds, protocol, subjects)
+    if folds.method == "partition" and subjects is not None:
+        yield _NO_PARTITION
 
 
 def file_faults(sweep: Sweep) -> list[Fault]:
@@ -46,7 +56,7 @@ def file_faults(sweep: Sweep) -> list[Fault]:
             protocol = load_protocol(data.protocol)
         except FoldError as error:
             return [Fault(_PROTOCOL, "must be a folds file", str(error), "mend the file or name another")]
-    manifest = _manifest(data.uri)
+    manifest = local_manifest(data.uri)
     subjects = manifest.subject_count if manifest is not None else builtin_subject_count(data.uri)
     # What names alone tell was checked when the sweep was built.
     faults = [fault for fault in _fold_faults(folds, protocol, subjects) if fault not in named_faults(data, folds)]
@@ -63,26 +73,30 @@ def file_faults(sweep: Sweep) -> list[Fault]:
         faults += input_faults(sweep, columns)
     if manifest is None:
         return faults
+    faults += _partition_faults(folds, manifest)
     return [*faults, *guidance_file_faults(sweep, manifest), *order_task_faults(sweep, manifest.tasks)]
 
 
 def notes(sweep: Sweep) -> list[str]:
     """What a reader should know of a valid sweep: data that is not there yet, limits that never bind. One line each."""
-    return [*_data_notes(sweep.data), *_weight_notes(sweep), *_budget_notes(sweep), *_engine_notes(sweep)]
+    return [
+        *_data_notes(sweep.data),
+        *_cache_notes(sweep),
+        *_weight_notes(sweep),
+        *_budget_notes(sweep),
+        *_engine_notes(sweep),
+    ]
 
 
 def _engine_notes(sweep: Sweep) -> Iterator[str]:
-    workers = sweep.folds.workers_per_fold
-    if workers > 1:
-        yield f"folds.workers_per_fold: `duchenne run` trains a fold on one worker and refuses {workers}"
     if sweep.cluster != "local":
         yield f"cluster: `duchenne run` runs on this machine, whatever {sweep.cluster} is"
 
 
 def _fold_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:
     """`subjects`: how many the dataset has; None where nobody knows yet."""
-    if folds.method == "holdout":
-        yield from _holdout_faults(folds, protocol, subjects)
+    if folds.is_one_split:
+        yield from _one_split_faults(folds, protocol, subjects)
         return
     parts = tuple(len(part) for part in protocol.parts) if protocol is not None else ()
     if protocol is not None and len(parts) != folds.count:
@@ -107,17 +121,34 @@ def _fold_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int |
         yield Fault(("folds", "inner"), rule, str(folds.inner), "lower folds.inner or take a larger dataset")
 
 
-def _holdout_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:
+def _one_split_faults(folds: FoldsSection, protocol: Protocol | None, subjects: int | None) -> Iterator[Fault]:
     if protocol is not None:
         yield Fault(
-            _PROTOCOL, "a protocol has folds, and method holdout has none", protocol.name, "leave one of them out"
+            _PROTOCOL,
+            f"a protocol has folds, and method {folds.method} has none",
+            protocol.name,
+            "leave one of them out",
         )
-    elif subjects is not None:
+    elif subjects is not None and folds.method == "holdout":
         test, validation = round((folds.test or 0) * subjects), round((folds.validation or 0) * subjects)
         if min(test, validation, subjects - test - validation) < 1:
             rule = f"training, validation and test must have a subject each, and the dataset has {subjects}"
             value = f"{subjects - test - validation}, {validation} and {test}"
             yield Fault(("folds", "test"), rule, value, "change folds.validation and folds.test")
+
+
+def _partition_faults(folds: FoldsSection, manifest: Manifest) -> Iterator[Fault]:
+    """Whether the dataset's owners split it, and whether a share of the training subjects has to validate."""
+    if folds.method != "partition":
+        return
+    if manifest.partitions is None:
+        yield _NO_PARTITION
+    elif manifest.partitions.validation is not None and folds.validation is not None:
+        rule = "a share validates where the owners have no validation partition, and this dataset has one"
+        yield Fault(_VALIDATION, rule, f"{folds.validation:g}", "remove it")
+    elif manifest.partitions.validation is None and folds.validation is None:
+        rule = f"the owners of {manifest.name} have no validation partition"
+        yield Fault(_VALIDATION, rule, None, "add the share of the training subjects that validates")
 
 
 @cache
@@ -143,7 +174,7 @@ def _local_folder(uri: str) -> FilePath | None:
         return FilePath(text)
 
 
-def _manifest(uri: str) -> Manifest | None:
+def local_manifest(uri: str) -> Manifest | None:
     """The manifest of a dataset on this disk; None where there is none that can be read (see `notes`)."""
     folder = _local_folder(uri)
     if folder is None:
@@ -161,12 +192,27 @@ def _data_notes(data: DataSection) -> Iterator[str]:
     if scheme == "s3":
         yield f"data.uri: {data.uri} was not looked at; the number of subjects is checked when the sweep runs"
     folder = _local_folder(data.uri)
-    if folder is not None and _manifest(data.uri) is None:
+    if folder is not None and local_manifest(data.uri) is None:
         there = _is_file(str(folder / MANIFEST_NAME))
         what = f"has a {MANIFEST_NAME} that can't be read" if there else f"has no {MANIFEST_NAME} yet"
         yield f"data.uri: {data.uri} {what}; `duchenne data ingest` makes it, and `run` refuses until then"
     if data.protocol is not None and data.protocol not in PROTOCOL_NAMES and not _is_file(data.protocol):
         yield f"data.protocol: there is no file {data.protocol} yet; `run` refuses until then"
+
+
+def _cache_notes(sweep: Sweep) -> Iterator[str]:
+    """Decoded faces beyond the cache's limit are decoded each time: say so before, not in a worker's log."""
+    manifest = local_manifest(sweep.data.uri) if sweep.data.cache == "decoded" else None
+    if manifest is None:
+        return
+    stored = manifest.crop.size if manifest.crop is not None else 0
+    sides = [encoder.image_size or stored for encoder in possible_encoders(sweep)]
+    needed = manifest.row_count * 3 * max(sides, default=stored) ** 2 / 1e9
+    if needed > sweep.data.cache_gb:
+        yield (
+            f"data.cache_gb: the decoded faces take {needed:.1f} GB and {sweep.data.cache_gb:g} are allowed; those "
+            "that don't fit are decoded each time"
+        )
 
 
 def _weight_notes(sweep: Sweep) -> Iterator[str]:

@@ -54,6 +54,9 @@ def input_faults(sweep: Sweep, data: DataColumns) -> Iterator[Fault]:
     if data.image_size is not None:
         yield from size_faults(sweep, data.image_size)
     have = ", ".join(data.names)
+    if sweep.data.cache == "decoded" and "image" not in data.names:
+        rule = f"decoded faces need a dataset with a column 'image', and this one has {have}"
+        yield Fault(("data", "cache"), rule, "decoded", "set it to encoded")
     place = _place(sweep, _ENCODER)
     seen = set()
     for name in candidates(sweep, _ENCODER):

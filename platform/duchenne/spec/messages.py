@@ -11,12 +11,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from duchenne.spec.errors import Fault, Path, one_line
+from duchenne.spec.grids import GRIDS
 from duchenne.spec.paths import nearest, unwrapped
 
 _OWN_MESSAGE = re.compile(r"(?P<rule>.+?), but (?:got )?(?P<value>.+?); (?P<hint>.+)", re.DOTALL)
 _CHOICES = re.compile(r"'([^']*)'")
 _DEFAULT_HINT = "see docs/spec.md"
-DIMENSION_KINDS = ("choice", "grid", "uniform", "loguniform", "randint")
+DIMENSION_KINDS = ("choice", "grid", "uniform", "loguniform", "randint", *GRIDS)
 
 Wording = Callable[[Mapping[str, Any]], tuple[str, str]]
 
@@ -167,6 +168,8 @@ def _is_model(candidate: object) -> bool:
 
 def _step(candidate: object, part: str | int) -> tuple[object, ...]:
     """What may stand one step further down: a field's annotation, a mapping's values, or a union's tagged member."""
+    if isinstance(part, str) and part.strip("<>") in GRIDS and part.startswith("<"):
+        return (GRIDS[part.strip("<>")],)  # written so, and read as a choice
     if isinstance(candidate, type) and issubclass(candidate, BaseModel):
         for name, field in candidate.model_fields.items():
             if part in (name, field.alias):

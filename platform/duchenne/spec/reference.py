@@ -39,6 +39,14 @@ _TAIL = """\
 | `{uniform: [low, high]}` | a real number, low < high | real numbers |
 | `{loguniform: [low, high]}` | a real number with uniform logarithm, 0 < low < high | real numbers |
 | `{randint: [low, high]}` | a whole number in low..high-1 | whole numbers |
+| `{orders: {count: [8, 32], active: [null, 16], seed: [0, 1]}}` | one of the order sets | `model.orders` |
+| `{smoothing: {name: [none, rhls], beta: [0.1, 0.25]}}` | one of the smoothings | `loss.smoothing` |
+
+The last two are short for a `choice` of whole sections, and are recorded as one. `orders` lists every combination of
+`count`, `active`, `source` (`random`, `blocks` with its `blocks`, `file` with its `file`, `all`, `identity`), `seed`,
+`warmup_epochs` and `learning_rate`, without those that have more active orders than orders; `selection` holds for all.
+`smoothing` lists each method with every combination of its own parameters. A field that is left out has its default,
+and a single value is short for a list of one.
 
 Each listed value and both ends of each range must fit their field, and the values must go together in every
 combination (no more `active` orders than `count`, say). Of two paths, none may lie within the other.
@@ -48,13 +56,16 @@ How many trials and fold jobs that makes (`duchenne plan`):
 - `algorithm: grid`: every dimension is `grid` or `choice`; trials = the product of their lengths, and `trials` is left
   out or equal to it.
 - `algorithm: random`: `trials` draws for each point of the crossed `grid` dimensions.
-- `algorithm: optuna`: `trials` draws; no `grid`.
+- `algorithm: optuna` (or `tpe`), `gp`, `cmaes`: `trials` draws; no `grid`, and for `cmaes` one range at least.
+- `algorithm: pbt`: `trials` members times generations, each of `population.generation_epochs` epochs; the space holds
+  `training.learning_rate`, `training.decay` and `training.weight_decay` alone.
 - no space: one trial, the base configuration.
 - search jobs = trials x `folds.count` x `folds.inner`. Evaluation jobs = `folds.count` x ((1 + neural comparators) x
   seeds + scikit-learn comparators); the latter run with the first seed only.
 
 `scheduler: asha` judges a trial after `grace_epochs`, and after each further factor of `reduction_factor`, up to its
-last epoch; `median_stopping` after every epoch from `grace_epochs` on; `fifo` never stops one early.
+last epoch, or where each of its folds has spent `grace`, and so on, in the unit of `rungs`; `median_stopping` after
+every epoch from `grace_epochs` on; `fifo` never stops one early.
 
 ## To add a field
 

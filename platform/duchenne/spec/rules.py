@@ -13,7 +13,15 @@ from duchenne.spec.datasets import named_faults
 from duchenne.spec.errors import Fault, Path
 from duchenne.spec.guidance import guidance_faults
 from duchenne.spec.orders import order_faults
-from duchenne.spec.search import MAX_TRIALS, Asha, Choice, Grid, MedianStopping, kind_of
+from duchenne.spec.population import generation_ends
+from duchenne.spec.search import MAX_TRIALS, Asha, Choice, Grid, MedianStopping
+from duchenne.spec.search_rules import (
+    dimension_faults,
+    population_faults,
+    racing_faults,
+    rung_faults,
+    warm_start_faults,
+)
 from duchenne.spec.space import (
     candidates,
     change_faults,
@@ -64,16 +72,6 @@ def _space_combinations(sweep: Sweep) -> Iterator[Fault]:
     yield from combination_faults(sweep.base, sweep.search.space)
 
 
-def _algorithm_takes_dimensions(sweep: Sweep) -> Iterator[Fault]:
-    for path, dimension in sweep.search.space.items():
-        kind = kind_of(dimension) or ""
-        at = ("search", "space", path, kind)
-        if sweep.search.algorithm == "grid" and kind not in ("grid", "choice"):
-            yield Fault(at, "algorithm grid takes only grid and choice", kind, "list values or use algorithm random")
-        if sweep.search.algorithm == "optuna" and kind == "grid":
-            yield Fault(at, "algorithm optuna takes no grid", kind, "use choice, or algorithm grid")
-
-
 def _trials_fit_algorithm(sweep: Sweep) -> Iterator[Fault]:
     search = sweep.search
     at = ("search", "trials")
@@ -97,7 +95,7 @@ def _trials_fit_algorithm(sweep: Sweep) -> Iterator[Fault]:
         yield Fault(at, f"required with algorithm {search.algorithm}", "none", "add `trials:` with a number of draws")
         return
     else:
-        trials = points * search.trials
+        trials = points * search.trials * (len(generation_ends(sweep)) if search.algorithm == "pbt" else 1)
     if trials > MAX_TRIALS:
         rule = f"a sweep must have at most {MAX_TRIALS} trials"
         yield Fault(("search", "space"), rule, str(trials), "list fewer values or draw at random")
@@ -164,10 +162,14 @@ RULES = (
     # Judge each sound dimension by itself, whatever else is broken.
     Rule((), _space_paths),
     Rule((), _space_values),
-    Rule((_ALGORITHM,), _algorithm_takes_dimensions),
+    Rule((_ALGORITHM,), dimension_faults),
     Rule((*_BASE, _SPACE), _space_combinations),
     Rule((_SPACE, _ALGORITHM, ("search", "trials")), _trials_fit_algorithm),
     Rule((_SPACE, ("search", "scheduler"), ("training",)), _grace_within_epochs),
+    Rule((_SPACE, ("search",), ("training", "schedule")), population_faults),
+    Rule((("search", "racing"), ("search", "scheduler"), ("folds",)), racing_faults),
+    Rule((("search", "scheduler"), ("prices",), ("folds", "resources")), rung_faults),
+    Rule((_SPACE, _ALGORITHM, ("search", "warm_start")), warm_start_faults),
     Rule((("model",), _SPACE, ("comparators",)), _orders_have_a_monet),
     Rule((("model",), _SPACE, ("comparators",)), _attention_has_a_network),
     Rule((("model",), _SPACE, ("comparators",)), _comparators_differ),

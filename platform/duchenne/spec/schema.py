@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from duchenne.spec.paths import TargetKind, targets
+from duchenne.spec.paths import Target, TargetKind, targets
 from duchenne.spec.sweep import Sweep
 
 SCHEMA_FILE = Path(__file__).with_name("sweep.schema.json")
@@ -22,6 +22,7 @@ _RANGES: dict[TargetKind, tuple[str, ...]] = {
     "section": (),
     "other": (),
 }
+_GRIDS = {"model.orders": ("Orders",), "loss.smoothing": ("Smoothing",)}
 
 
 def sweep_schema() -> dict[str, Any]:
@@ -35,11 +36,16 @@ def sweep_schema() -> dict[str, Any]:
     space["properties"] = {
         path: {
             "description": target.description,
-            "oneOf": [{"$ref": f"#/$defs/{name}"} for name in ("Choice", "Grid", *_RANGES[target.kind])],
+            "oneOf": [{"$ref": f"#/$defs/{name}"} for name in _kinds(target)],
         }
         for path, target in targets().items()
     }
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _kinds(target: Target) -> tuple[str, ...]:
+    """Which kinds of dimension the path takes."""
+    return ("Choice", "Grid", *_RANGES[target.kind], *_GRIDS.get(target.path, ()))
 
 
 def schema_text() -> str:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from duchenne.spec.grids import GRIDS, MAX_CANDIDATES, Orders, Smoothing, order_choice, smoothing_choice
+from duchenne.spec.population import Population
 from duchenne.spec.sections import Seed
 from duchenne_jobs.config import Config
+from duchenne_jobs.config.base import PositiveFloat
 
 MAX_TRIALS = 1_000_000
-MAX_CANDIDATES = 10_000
 MAX_DIMENSIONS = 256
 Candidates = Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
 
 MetricName = Literal["f1_macro", "f1_micro", "auc_macro", "accuracy", "subset_accuracy", "log_loss"]
 Mode = Literal["max", "min"]
+Spending = Literal["pocock", "obrien_fleming"]
+Algorithm = Literal["random", "grid", "optuna", "tpe", "gp", "cmaes", "pbt"]
+RungUnit = Literal["epochs", "usd", "gpu_seconds", "worker_seconds"]
 
 
 class Choice(Config):
@@ -60,11 +65,11 @@ DIMENSIONS: dict[str, type[Choice | Grid | Uniform | LogUniform | RandInt]] = {
 
 
 def kind_of(dimension: object) -> str | None:
-    """`choice`, `grid`, `uniform`, `loguniform` or `randint`; None for what is no dimension."""
+    """`choice`, `grid`, `uniform`, `loguniform`, `randint` or, as written, `orders`, `smoothing`; None for neither."""
     if isinstance(dimension, Config):
         return next((kind for kind, class_ in DIMENSIONS.items() if isinstance(dimension, class_)), None)
     if isinstance(dimension, Mapping):
-        kinds = [kind for kind in DIMENSIONS if kind in dimension]
+        kinds = [kind for kind in (*DIMENSIONS, *GRIDS) if kind in dimension]
         return kinds[0] if len(kinds) == 1 else None
     return None
 
@@ -80,11 +85,13 @@ Dimension = Annotated[
     | Annotated[Grid, Tag("<grid>")]
     | Annotated[Uniform, Tag("<uniform>")]
     | Annotated[LogUniform, Tag("<loguniform>")]
-    | Annotated[RandInt, Tag("<randint>")],
+    | Annotated[RandInt, Tag("<randint>")]
+    | Annotated[Choice, BeforeValidator(order_choice, json_schema_input_type=Orders), Tag("<orders>")]
+    | Annotated[Choice, BeforeValidator(smoothing_choice, json_schema_input_type=Smoothing), Tag("<smoothing>")],
     Discriminator(
         _tag_of,
         custom_error_type="dimension_kind",
-        custom_error_message="must have exactly one of choice, grid, uniform, loguniform, randint",
+        custom_error_message="must have exactly one of choice, grid, uniform, loguniform, randint, orders, smoothing",
     ),
 ]
 
@@ -99,12 +106,34 @@ class Asha(Config):
     """Asynchronous successive halving: at each rung only the best share of the trials goes on (Li et al. 2020)."""
 
     name: Literal["asha"] = Field("asha", description="Asynchronous successive halving.")
+    rungs: RungUnit = Field(
+        "epochs",
+        description="What trials have had alike when they are compared. `epochs`: as many epochs; `usd`, "
+        "`gpu_seconds`, `worker_seconds`: as much spent on each fold, so that a dear configuration gets fewer epochs.",
+    )
     grace_epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1, description="Epochs that every trial may run: the first rung."
+        1, description="Epochs that every trial may run: the first rung. Other rungs lie no earlier."
+    )
+    grace: PositiveFloat | None = Field(
+        None, description="The first rung in the unit of `rungs`, for one fold; null with `rungs: epochs`."
     )
     reduction_factor: Annotated[int, Field(ge=2, le=1000)] = Field(
-        3, description="One trial in so many goes on; rungs are this factor apart in epochs."
+        3, description="One trial in so many goes on; rungs are this factor apart."
     )
+
+    @model_validator(mode="after")
+    def _grace_in_the_unit(self) -> Self:
+        if self.rungs == "epochs" and self.grace is not None:
+            raise ValueError(
+                f"`grace` belongs to rungs that are no epochs, but got grace={self.grace:g}; set grace_epochs, or "
+                "rungs to usd"
+            )
+        if self.rungs != "epochs" and self.grace is None:
+            raise ValueError(
+                f"rungs {self.rungs} need `grace`, the first rung in that unit, but got none; add `grace:`, about what "
+                "a few epochs of one fold cost"
+            )
+        return self
 
 
 class MedianStopping(Config):
@@ -113,6 +142,25 @@ class MedianStopping(Config):
     name: Literal["median_stopping"] = Field("median_stopping", description="The median stopping rule.")
     grace_epochs: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         1, description="Epochs that every trial may run; it is judged after each epoch from then on."
+    )
+
+
+class Racing(Config):
+    """Fold racing: inner folds one after another, until the trial can't be the best any more."""
+
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
+        0.05, description="At most this is the chance that the truly best trial is stopped."
+    )
+    spending: Spending = Field(
+        "pocock",
+        description="How alpha is spent over the folds (Lan and DeMets 1983). `pocock`: nearly evenly; "
+        "`obrien_fleming`: late, when most folds have run.",
+    )
+    min_folds: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        2, description="Folds that every trial runs before it is tested."
+    )
+    wave: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        1, description="Folds of a trial that run side by side between two tests."
     )
 
 
@@ -152,13 +200,17 @@ class SearchSection(Config):
         "`model.orders.count: {choice: [16, 64]}`. The path of a section takes whole mappings, "
         "which replace the section.",
     )
-    algorithm: Literal["random", "grid", "optuna"] = Field(
+    algorithm: Algorithm = Field(
         "random",
-        description="`random`: independent draws; `grid`: every combination; `optuna`: Parzen estimators (TPE).",
+        description="`random`: independent draws; `grid`: every combination; `optuna` or `tpe`: Parzen estimators; "
+        "`gp`: a Gaussian process; `cmaes`: covariance matrix adaptation; `pbt`: a population whose schedules evolve.",
     )
     scheduler: Scheduler = Field(
         default_factory=Fifo,
         description="When a trial is stopped early: `fifo`, `asha` or `median_stopping`, by name or with parameters.",
+    )
+    racing: Racing | None = Field(
+        None, description="Fold racing: `{}` or `{alpha: 0.05}`; null runs every fold of a trial, side by side."
     )
     metric: MetricName = Field(
         "f1_macro",
@@ -166,9 +218,21 @@ class SearchSection(Config):
     )
     trials: Annotated[int, Field(ge=1, le=MAX_TRIALS)] | None = Field(
         None,
-        description="Draws (`random`: for each point of the grids in the space); null for `grid`, which counts itself.",
+        description="Draws (`random`: for each point of the grids in the space; `pbt`: members of the population); "
+        "null for `grid`, which counts itself.",
     )
     seed: Seed = Field(0, description="Seed of the draws.")
+    cheap_first: Annotated[int, Field(ge=0, le=MAX_TRIALS)] = Field(
+        0,
+        description="So many of the first draws are run cheapest first, by epochs, active orders and sizes; 0 for "
+        "none. They are the same draws, and those after them are as they were.",
+    )
+    warm_start: Annotated[tuple[str, ...], Field(max_length=100)] = Field(
+        (),
+        description="Earlier sweeps whose whole trials a learning algorithm begins with: their ids, or `board` for all "
+        "of this sweep's board. Data, metric and whatever the space does not vary must be the same.",
+    )
+    population: Population = Field(default_factory=Population, description="Generations, for `algorithm: pbt`.")
     concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         None, description="Trials at once; null lets the fold pool's size decide."
     )
@@ -180,9 +244,12 @@ class SearchSection(Config):
 
 
 def rungs(scheduler: Fifo | Asha | MedianStopping, epochs: int) -> tuple[int, ...]:
-    """The epochs (1-based, ascending, the last one always in) after which a trial reports and may be stopped."""
+    """The epochs (1-based, ascending, the last one always in) after which a trial reports and may be stopped.
+
+    Rungs in another unit than epochs are known only once epochs were measured: of those the last epoch alone.
+    """
     match scheduler:
-        case Asha():
+        case Asha(rungs="epochs"):
             steps = []
             rung = scheduler.grace_epochs
             while rung < epochs:

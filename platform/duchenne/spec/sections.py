@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from duchenne_jobs.config import Config
 from duchenne_jobs.data.builtin import parse_builtin
+from duchenne_jobs.data.cache import DEFAULT_CACHE_BYTES, Kept
 from duchenne_jobs.data.errors import DatasetError
 
 SLUG_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -60,6 +61,15 @@ def _checked_protocol(protocol: str | None) -> str | None:
     )
 
 
+def _checked_folder(folder: str | None) -> str | None:
+    if folder is None or (folder.startswith(("/", "~")) and folder.isprintable()):
+        return folder
+    raise ValueError(
+        f"a cache folder must be an absolute path, since each machine of the sweep has its own, but got {folder!r}; "
+        "begin it with / or ~"
+    )
+
+
 class Metadata(Config):
     """Whose sweep it is and what it is called."""
 
@@ -84,6 +94,25 @@ class DataSection(Config):
         description="Published folds: `bp4d`, `disfa`, or the path of a folds file; null deals the subjects to folds "
         "by `folds.seed`. A relative path starts where `duchenne` is run.",
     )
+    # Left out of what is recorded where nobody set them, so that the digest of a sweep stays what it always was.
+    cache: Kept = Field(
+        "encoded",
+        description="What a machine keeps of faces for later epochs, beside the shards of a bucket. `encoded`: nothing "
+        "more, images are decoded again; `decoded`: their pixels too, so that no later epoch decodes "
+        "(small CPUs beside fast GPUs). The numbers are the same.",
+        exclude_if=lambda cache: cache == "encoded",
+    )
+    cache_folder: Annotated[str | None, Field(min_length=1, max_length=2048), AfterValidator(_checked_folder)] = Field(
+        None,
+        description="Where each machine keeps it, an absolute path; null takes `$DUCHENNE_CACHE`, else the user's "
+        "cache folder.",
+        exclude_if=lambda folder: folder is None,
+    )
+    cache_gb: Annotated[float, Field(gt=0.0, le=1e6)] = Field(
+        DEFAULT_CACHE_BYTES / 1e9,
+        description="Most that the folder holds, in gigabytes (10^9 bytes); what was unused longest goes first.",
+        exclude_if=lambda size: size == DEFAULT_CACHE_BYTES / 1e9,
+    )
 
 
 class Resources(Config):
@@ -104,15 +133,18 @@ class FoldsSection(Config):
     inner: Annotated[int, Field(ge=2, le=1000)] = Field(
         3, description="Inner folds of each outer training set, from which the search's metric comes."
     )
-    method: Literal["shuffled", "balanced", "holdout"] = Field(
+    method: Literal["shuffled", "balanced", "holdout", "partition"] = Field(
         "shuffled",
         description="How subjects are dealt to folds. `shuffled`: at random by `seed`; `balanced`: then swapped until "
         "each fold holds its share of the label vectors of every block of tasks (Tallec 2023, eq. 4.13); `holdout`: "
-        "one split into training, validation and test subjects instead of folds. With `data.protocol` the outer folds "
-        "are published, and it deals the inner ones.",
+        "one split into training, validation and test subjects instead of folds; `partition`: the same, as the "
+        "dataset's owners split it (CelebA, RAF-DB). With `data.protocol` the outer folds are published, and it deals "
+        "the inner ones.",
     )
     validation: Share | None = Field(
-        None, description="holdout: share of the subjects that select a configuration and are never trained on."
+        None,
+        description="holdout: share of the subjects that select a configuration and are never trained on; partition: "
+        "the same, of the training subjects, where the owners have no validation partition.",
     )
     test: Share | None = Field(None, description="holdout: share of the subjects that are the sealed test set.")
     seed: Seed = Field(0, description="Seed by which subjects are dealt to folds.")
@@ -132,34 +164,43 @@ class FoldsSection(Config):
     resources: Resources = Field(default_factory=Resources, description="What one worker holds.")
 
     @property
+    def is_one_split(self) -> bool:
+        """Whether subjects are split once, into training, validation and test, instead of into folds."""
+        return self.method in ("holdout", "partition")
+
+    @property
     def outer_count(self) -> int:
-        """Test sets: 1 in a holdout."""
-        return 1 if self.method == "holdout" else self.count
+        """Test sets: 1 where there is one split."""
+        return 1 if self.is_one_split else self.count
 
     @property
     def inner_count(self) -> int:
-        """Validation sets within each training set: 1 in a holdout."""
-        return 1 if self.method == "holdout" else self.inner
+        """Validation sets within each training set: 1 where there is one split."""
+        return 1 if self.is_one_split else self.inner
 
     @model_validator(mode="after")
-    def _holdout_or_folds(self) -> Self:
-        if self.method != "holdout":
-            if self.validation is not None or self.test is not None:
-                raise ValueError(
-                    f"`validation` and `test` belong to method holdout, but got method={self.method}; set "
-                    "`method: holdout` or remove them"
-                )
+    def _one_split_or_folds(self) -> Self:
+        if self.method != "holdout" and (
+            self.test is not None or (self.validation is not None and not self.is_one_split)
+        ):
+            raise ValueError(
+                f"`validation` and `test` belong to method holdout, but got method={self.method}; set "
+                "`method: holdout` or remove them"
+            )
+        if not self.is_one_split:
             return self
-        if self.validation is None or self.test is None:
+        if self.method == "holdout" and (self.validation is None or self.test is None):
             raise ValueError(
                 "method holdout needs `validation` and `test`, but got not both; add the share of the subjects of each"
             )
-        if self.validation + self.test >= 1:
+        if (self.validation or 0) + (self.test or 0) >= 1:
             raise ValueError(
                 f"`validation` + `test` < 1 must hold, but got {self.validation:g} + {self.test:g}; lower one"
             )
         if (self.count, self.inner) != (3, 3) or self.selection == "per_fold":
-            raise ValueError("`count`, `inner` and `selection` belong to folds, but got method=holdout; remove them")
+            raise ValueError(
+                f"`count`, `inner` and `selection` belong to folds, but got method={self.method}; remove them"
+            )
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from duchenne.spec.comparators import Comparator, ComparatorItem
+from duchenne.spec.notify import NoticeItem, WebhookName, distinct_webhooks, notices_by_name
 from duchenne.spec.rules import check
 from duchenne.spec.search import SearchSection
 from duchenne.spec.sections import BudgetSection, DataSection, FoldsSection, Metadata, Prices, Seed, Slug, split_uri
@@ -77,6 +78,13 @@ class Sweep(Config):
     budget: BudgetSection = Field(description="What may be spent at most.")
     prices: Prices = Field(default_factory=Prices, description="What an hour costs.")
     cluster: Slug = Field("local", description="Where it runs: `local`, or a cluster of the user's configuration.")
+    # Left out of what is recorded where it is empty, so that the digest of a sweep without it is what it always was.
+    notify: Annotated[
+        tuple[NoticeItem, ...],
+        Field(max_length=10),
+        AfterValidator(distinct_webhooks),
+        BeforeValidator(notices_by_name, json_schema_input_type=WebhookName | tuple[NoticeItem, ...]),
+    ] = Field((), description="Webhooks that are told how it ends, by name.", exclude_if=lambda notices: not notices)
 
     @model_validator(mode="after")
     def _rules_across_sections(self, info: ValidationInfo) -> Self:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from duchenne.spec import paths
 from duchenne.spec.errors import Path
 from duchenne.spec.messages import broken_rules
+from duchenne.spec.population import SCHEDULE_PATH
 from duchenne.spec.search import Choice, Grid, LogUniform, RandInt, Uniform
 from duchenne.spec.space import MAX_COMBINATIONS, ends
 from duchenne_jobs.config import RunConfig
@@ -28,10 +29,11 @@ def apply(sweep: Sweep, values: Mapping[str, object]) -> RunConfig:
     """
     space = sweep.search.space
     for path in values:
-        if path not in space:
+        if path not in space and not (path == SCHEDULE_PATH and sweep.search.algorithm == "pbt"):
             known = ", ".join(space) or "none"
             raise ValueError(f"values must lie on paths of the search space, but got {path}; use one of: {known}")
-    return overlay(sweep.base, {path: _within(space[path], value) for path, value in values.items()})
+    drawn = {path: _within(space[path], value) if path in space else value for path, value in values.items()}
+    return overlay(sweep.base, drawn)
 
 
 def _within(dimension: Choice | Grid | Uniform | LogUniform | RandInt, value: object) -> object:

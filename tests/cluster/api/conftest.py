@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import aiohttp.web
@@ -28,13 +28,22 @@ class Emulator(kmock.KubernetesEmulator):
 
     versions = itertools.count(1)
     failing: tuple[str, str, int] | None = None  # method, part of the path, status: answered before anything is kept
+    watches: list[str] = []  # what happens to the next watches: `cut`, or an answer's body  # noqa: RUF012
+
+    allowed: Callable[[dict[str, str]], bool] = staticmethod(lambda _: True)  # what an access review asks
 
     async def _handle(self, request: kmock.Request) -> Any:
+        if "/selfsubjectaccessreviews" in str(request.url):
+            spec = request.data["spec"]
+            verdict = {"allowed": self.allowed(spec["resourceAttributes"])}
+            return aiohttp.web.json_response({"spec": spec, "status": verdict})
+        if self.watches and "watch=" in str(request.url):
+            return self._broken_watch(request, self.watches.pop(0))
         if self.failing and self.failing[0] == request.method and self.failing[1] in str(request.url):
             status = self.failing[2]
             return aiohttp.web.json_response({"kind": "Status", "message": f"said {status}"}, status=status)
         if request.resource is not None and request.action == kmock.action.CREATE:
-            request.data["metadata"]["uid"] = str(uuid.uuid4())
+            request.data.setdefault("metadata", {})["uid"] = str(uuid.uuid4())
         if request.resource is not None and request.action in (kmock.action.CREATE, kmock.action.UPDATE):
             request.data.setdefault("metadata", {})["resourceVersion"] = str(next(self.versions))
         before = {key: self._uid(key) for key in self.objects} if request.action == kmock.action.DELETE else {}
@@ -45,6 +54,12 @@ class Emulator(kmock.KubernetesEmulator):
             if not stored.deleted and any(ref["uid"] in gone for ref in self._owners(stored)):
                 stored.delete()
         return response
+
+    def _broken_watch(self, request: kmock.Request, fault: str) -> aiohttp.web.Response:
+        if fault == "cut":
+            request._raw_request.transport.abort()
+            return aiohttp.web.Response()
+        return aiohttp.web.Response(text=fault, content_type="application/json")
 
     def _uid(self, key: Any) -> str | None:
         stored = self.objects[key]
@@ -65,6 +80,7 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        Emulator.watches = []
         async with Emulator() as self.mock, kmock.Server(self.mock) as server:
             self.url = str(server.url).rstrip("/")
             self._ready.set()

@@ -129,6 +129,17 @@ def test_a_missing_operator_is_named(
     assert server.asked("POST", "") == 0
 
 
+def test_more_than_the_largest_node_is_refused_before_anything_is_made(
+    server: Any, api: Api, sweep: Sweep, prod: KubernetesCluster
+) -> None:
+    resources = sweep.folds.resources.model_copy(update={"gpu": 16})
+    larger = sweep.model_copy(update={"folds": sweep.folds.model_copy(update={"resources": resources})})
+    with pytest.raises(ClusterError, match="the largest node, of a100-spot, has 48 and 4") as caught:
+        submit(larger, prod, api)
+    assert "\n" not in str(caught.value)
+    assert server.asked("POST", "") == 0
+
+
 @pytest.mark.parametrize(("field", "value"), [("storage", None), ("storage", "s3://bucket/home")])
 def test_results_that_would_be_lost_are_refused(
     server: Any, api: Api, sweep: Sweep, prod: KubernetesCluster, field: str, value: str | None

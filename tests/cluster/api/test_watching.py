@@ -16,12 +16,14 @@ from duchenne.clusters.kubernetes.watching import Status, logs, watch
 from duchenne.spec import Sweep
 
 PODS = kmock.resource("", "v1", "pods")
+EVENTS = kmock.resource("", "v1", "events")
 WORKLOADS = kmock.resource("kueue.x-k8s.io", "v1beta2", "workloads")
 
 
 @pytest.fixture
 def sweep_id(server: Any, api: Api, sweep: Sweep, prod: KubernetesCluster) -> str:
     server.install(PODS, "Pod")
+    server.install(EVENTS, "Event")
     server.install(WORKLOADS, "Workload")
     return submit(sweep, prod, api)
 
@@ -58,7 +60,13 @@ def test_a_deadline_is_told(server: Any, api: Api, sweep_id: str) -> None:
 
 def test_why_it_waits_in_the_queue(server: Any, api: Api, sweep_id: str) -> None:
     condition = {"type": "QuotaReserved", "status": "False", "message": "insufficient nvidia.com/gpu in flavor spot"}
-    for name, owner in (("other", "someone-else"), ("ours", sweep_id)):
+    for name, owner, queue, priority, created in (
+        ("elsewhere", "not-ours", "video", 9, "2026-01-01T00:00:00Z"),
+        ("earlier", "not-ours", "faces", 0, "2026-01-01T00:01:00Z"),
+        ("ours", sweep_id, "faces", 0, "2026-01-01T00:02:00Z"),
+        ("more-urgent", "not-ours", "faces", 5, "2026-01-01T00:03:00Z"),
+        ("later", "not-ours", "faces", 0, "2026-01-01T00:04:00Z"),
+    ):
         reference = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": owner, "uid": "1"}
         message = condition | ({} if owner == sweep_id else {"message": "not ours"})
         put(
@@ -66,12 +74,12 @@ def test_why_it_waits_in_the_queue(server: Any, api: Api, sweep_id: str) -> None
             WORKLOADS,
             name,
             {
-                "metadata": {"ownerReferences": [reference]},
-                "spec": {"queueName": "faces"},
+                "metadata": {"ownerReferences": [reference], "creationTimestamp": created},
+                "spec": {"queueName": queue, "priority": priority},
                 "status": {"conditions": [message]},
             },
         )
-    expected = "waits in queue faces: insufficient nvidia.com/gpu in flavor spot"
+    expected = "waits in queue faces, position 3: insufficient nvidia.com/gpu in flavor spot"
     assert next(watch(sweep_id, api)) == Status("queued", expected)
 
 

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from duchenne_jobs.data import Dataset
+from duchenne_jobs.data.cache import CacheChoice
 from duchenne_jobs.evaluation import read_predictions
 from duchenne_jobs.training import FoldJob, JobFailed
+from duchenne_jobs.training.checkpoint import load_checkpoint
 from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
 from duchenne_jobs.training.split import load_split
 from duchenne_jobs.training.trainer import Trainer
@@ -99,9 +101,28 @@ def test_a_job_on_augmented_faces_resumes_exactly(write_faces: Write, job: MakeJ
     FoldJobRunner().run(stopped, 1, scheduler())
     torch.rand(11)
     FoldJobRunner().run(stopped, 3, scheduler())  # another worker
-    one, other = (torch.load(checkpoint_path(which), weights_only=True) for which in (straight, stopped))
+    one, other = (load_checkpoint(checkpoint_path(which)) for which in (straight, stopped))
     for name, value in one["network"].items():
         assert torch.equal(value, other["network"][name]), name
+
+
+@pytest.mark.parametrize("method", ["vmnc", "monet"])
+def test_the_cache_changes_no_bit_of_what_is_learned(
+    method: str, write_faces: Write, job: MakeJob, scheduler: Any, tmp_path: Path
+) -> None:
+    dataset = write_faces(change=lose)
+    sections = on_faces(augmentation=AUGMENTED)
+    sections["model"] |= {"encoder": CONV | {"image_size": 24}}
+    states, predicted = [], []
+    for kept in ("encoded", "decoded"):
+        cache = CacheChoice(kept, str(tmp_path / "cache"))  # type: ignore[arg-type]
+        subject = replace(job(method, "evaluation", dataset, kept, **sections), cache=cache)
+        result = FoldJobRunner().run(subject, 3, scheduler())
+        states.append(load_checkpoint(checkpoint_path(subject))["network"])
+        predicted.append(read_predictions(Path(str(result.predictions))).probabilities)
+    assert list((tmp_path / "cache").glob("*-24x24.arrow"))
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert np.array_equal(*predicted)
 
 
 def test_augmentation_changes_what_is_learned_but_not_what_is_predicted(write_faces: Write, job: MakeJob) -> None:

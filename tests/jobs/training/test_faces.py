@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,16 @@ import torch
 from PIL import Image
 
 from duchenne_jobs.config import AugmentationConfig
-from duchenne_jobs.data import Dataset, DatasetError
-from duchenne_jobs.data.faces.decoding import decode_face, decode_parsing, pixel_size
+from duchenne_jobs.data import Dataset, DatasetError, open_dataset
+from duchenne_jobs.data.cache import ShardCache
+from duchenne_jobs.data.faces.decoding import NO_CLASS, decode_face, decode_parsing, pixel_size
 from duchenne_jobs.data.faces.images import MAX_IMAGE_PIXELS
+from duchenne_jobs.data.stream import pixels as pixels_module
 from duchenne_jobs.models import DataDescription
 from duchenne_jobs.models.priors import ClassShares, mono_centres, prior_heatmap
-from duchenne_jobs.training import faces as faces_module
 from duchenne_jobs.training.augmentation import Augmentation
 from duchenne_jobs.training.batches import Batches, as_floats
-from duchenne_jobs.training.faces import NO_CLASS, FaceRows, FaceStore
+from duchenne_jobs.training.faces import FaceRows, FaceStore
 from duchenne_jobs.training.split import Rows
 
 Write = Callable[..., Dataset]
@@ -54,6 +56,13 @@ def rows_of(store: FaceStore, numbers: list[int]) -> Rows:
     )
 
 
+def lose_some(index: int, row: dict[str, Any]) -> None:
+    """Some frames are without a face, some faces without landmarks or a map."""
+    row |= {"image": None, "landmarks": None, "parsing": None} if index % 7 == 0 else {}
+    row |= {"landmarks": None} if index % 5 == 1 else {}
+    row |= {"parsing": None} if index % 5 == 2 else {}
+
+
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a face that was decoded."""
@@ -63,7 +72,7 @@ def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         calls.append(1)
         return decode_face(data, size)
 
-    monkeypatch.setattr(faces_module, "decode_face", counted)
+    monkeypatch.setattr(pixels_module, "decode_face", counted)
     return calls
 
 
@@ -107,6 +116,41 @@ def test_what_was_decoded_is_kept_up_to_the_bound(write_faces: Write, decodes: l
     store.forget()
     store.batch(np.arange(30))
     assert len(decodes) == 30 + 20 + 30
+
+
+def test_pixels_in_the_cache_are_decoded_once_and_shared(
+    write_faces: Write, decodes: list[int], tmp_path: Path
+) -> None:
+    dataset = open_dataset(write_faces(change=lose_some).uri, cache=ShardCache(tmp_path / "cache"))
+    rows = np.flatnonzero(FaceStore(dataset).has_face)
+    decodes.clear()
+    plain = FaceStore(dataset, ALL, size=(24, 24), decoded_bytes=0).batch(rows)
+    assert len(decodes) == len(rows)
+    for _ in range(2):  # the second store stands for another process
+        store = FaceStore(dataset, ALL, size=(24, 24), kept="decoded")
+        for _ in range(2):
+            batch = store.batch(rows)
+            for name in ("images", "landmarks", "parsing"):
+                torch.testing.assert_close(batch.require(name), plain.require(name), rtol=0, atol=0, equal_nan=True)
+            store.forget()
+    assert len(decodes) == 2 * len(rows)
+    assert len(list((tmp_path / "cache").glob("*-24x24-parsing.arrow"))) == len(dataset.manifest.shards)
+
+
+def test_pixels_beyond_the_limit_of_the_cache_are_decoded_each_time(
+    write_faces: Write, decodes: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = write_faces(frames=8, size=(112, 128))
+    first = whole.manifest.shards[0].rows
+    assert first < 48
+    row_bytes = 112 * 128 * 4
+    cache = ShardCache(tmp_path / "cache", max_bytes=first * row_bytes + row_bytes // 2)
+    store = FaceStore(open_dataset(whole.uri, cache=cache), ALL, kept="decoded")
+    store.batch(np.arange(48))
+    decodes.clear()
+    store.batch(np.arange(48))
+    assert len(decodes) == 48 - first
+    assert caplog.text.count("raise data.cache_gb") == 1
 
 
 def test_faces_of_another_size_are_scaled_with_landmarks_and_parsing(write_faces: Write) -> None:
@@ -180,7 +224,8 @@ def test_a_damaged_image_is_named(write_faces: Write) -> None:
     store = FaceStore(write_faces(change=damage))
     store.batch(np.arange(4))
     with pytest.raises(
-        DatasetError, match=r"faces, row 4: an image must be whole, but this one is cut or damaged; ingest"
+        DatasetError,
+        match=r"/shard-00000\.arrow, row 4: an image must be whole, but this one is cut or damaged; ingest",
     ):
         store.batch(np.arange(8))
 
@@ -252,7 +297,7 @@ def test_the_reader_ends_with_the_loop_and_hands_on_its_error(write_faces: Write
         next(batches)
     with closing(Batches(rows, torch.device("cpu"))(steps)) as batches:
         assert [len(next(batches)) for _ in range(5)] == [4] * 5  # all that come before the damaged one
-        with pytest.raises(DatasetError, match="row 20: an image must be JPEG or PNG"):
+        with pytest.raises(DatasetError, match=r"shard-00000\.arrow, row 20: an image must be JPEG or PNG"):
             next(batches)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
 

@@ -92,7 +92,6 @@ def test_two_epochs_a_restore_and_two_more_equal_four(
     first = trainer(**variant)
     resumed_losses = run(first, 2)
     save_checkpoint(tmp_path / "c.pt", first.state())
-    assert torch.load(tmp_path / "c.pt", weights_only=True)["epoch"] == 2
     second = trainer(**variant, seed=0)
     torch.randn(17)  # the global generator has been used by others in the meantime
     state = load_checkpoint(tmp_path / "c.pt")
@@ -123,9 +122,14 @@ def test_the_seed_decides(trainer: Make) -> None:
 def test_each_epoch_visits_every_row_once_in_an_order_of_its_own(trainer: Make, monkeypatch: Any) -> None:
     subject = trainer("vmnc")
     seen: list[list[int]] = []
-    step = subject._step
+    losses = subject._losses
     monkeypatch.setattr(
-        subject, "_step", lambda indices, inputs: (seen.append(indices.tolist()), step(indices, inputs))[1]
+        subject,
+        "_losses",
+        lambda epoch, step, indices, inputs: (
+            seen.append(indices.tolist()),
+            losses(epoch, step, indices, inputs),
+        )[1],
     )
     run(subject, 2)
     assert [len(batch) for batch in seen] == [16, 16, 8] * 2
@@ -141,7 +145,8 @@ def test_a_step_follows_the_gradient_of_the_mean_loss_of_its_rows(trainer: Make,
     losses = twin.network.example_losses(rows.inputs, labels, labels, mask, TaskLoss(None, 0.0))
     mean = losses.mean()
     expected = torch.autograd.grad(mean, list(twin.network.parameters()))
-    assert subject._step(torch.arange(40), rows.inputs).mean().item() == pytest.approx(mean.item())
+    total = subject._step(1, 0, torch.arange(40), iter([rows.inputs]), lambda: None)
+    assert total.item() / 40 == pytest.approx(mean.item())
     for parameter, gradient in zip(subject.network.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 

@@ -176,7 +176,7 @@ def test_balanced_folds_have_a_digest_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        ({"workers_per_fold": 2}, r"folds\.workers_per_fold: .* got 2; set it to 1"),
+        ({"workers_per_fold": 1000}, r"folds\.workers_per_fold: .* got 1000; lower it"),
         ({"resources": {"gpu": 64}}, r"folds\.resources\.gpu: a worker needs 64 GPU, but this machine has"),
     ],
 )

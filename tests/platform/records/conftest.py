@@ -1,18 +1,13 @@
-"""Stores of the contract tests: SQLite always, PostgreSQL where DUCHENNE_TEST_POSTGRES_URL names a database."""
+"""Stores of the contract tests, on each database of `url`."""
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from duchenne.records import Amounts, FoldJobKey, Lock, NewSweep, RecordStore, Sweep, open_store
-from duchenne.records.database import parse_url
 
 
 class Clock:
@@ -31,28 +26,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'records.sqlite'}"
-        return
-    server = os.environ.get("DUCHENNE_TEST_POSTGRES_URL")
-    if not server:
-        pytest.skip("DUCHENNE_TEST_POSTGRES_URL names no PostgreSQL database")
-    schema = f"test_{secrets.token_hex(6)}"
-    engine = create_engine(parse_url(server))
-    with engine.begin() as connection:
-        connection.execute(text(f"CREATE SCHEMA {schema}"))
-    yield (
-        parse_url(server)
-        .update_query_dict({"options": f"-csearch_path={schema}"})
-        .render_as_string(hide_password=False)
-    )
-    with engine.begin() as connection:
-        connection.execute(text(f"DROP SCHEMA {schema} CASCADE"))
-    engine.dispose()
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_a_full_disk_loses_no_recorded_result(tmp_path: Path) -> None:
     # SQLite's own bound on its file makes the error of a full disk, without one.
     def bound(connection: Any, _record: Any) -> None:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute(f"PRAGMA max_page_count = {max(pages, 60)}")
+        connection.execute(f"PRAGMA max_page_count = {max(pages, 100)}")
 
     store.database.engine.dispose()
     event.listen(store.database.engine, "connect", bound)

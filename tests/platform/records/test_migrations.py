@@ -12,6 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
 from duchenne.records import RecordsError, open_store
+from duchenne.records.board_rows import Sight
 from duchenne.records.database import Database
 from duchenne.records.migrate import HEAD, alembic_config, current_revision, migrate
 from duchenne.records.models import Base, EventRow, FoldJobRow, ResultRecord, SweepRow, TrialRow
@@ -64,6 +65,9 @@ def test_an_upgrade_keeps_the_rows(url: str, revision: str) -> None:
         assert (row.metrics, row.epoch, row.seed) == ({"f1": 0.5}, 3, 2**40)
         assert [event.what for event in store.events()] == ["w"]
         assert store.entries() == []
+        assert [team.name for team in store.teams()] == ["text"], "the teams of the sweeps that there are"
+        assert store.event_page(Sight(frozenset({"text"}))).items[0].team == "text"
+        assert store.team_budget("text") is None
     database.engine.dispose()
 
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duchenne.plan.counting import count_trials
-from duchenne.search.proposals import ListedProposer, OptunaProposer, build_proposer
+from duchenne.search.proposals import ListedProposer, build_proposer
+from duchenne.search.samplers import OptunaProposer
 from duchenne.spec import Sweep, apply
 
 
@@ -64,19 +65,20 @@ def test_random_draws_cross_the_grid_and_depend_on_seed_and_number_alone() -> No
     assert ListedProposer(other).propose(0) != once[0]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "optuna"])
-def test_every_draw_makes_a_valid_configuration_within_its_bounds(algorithm: str) -> None:
-    sweep = sweep_with(MIXED, algorithm, trials=20)
+@pytest.mark.parametrize(("algorithm", "trials"), [("random", 20), ("optuna", 20), ("gp", 12), ("cmaes", 20)])
+def test_every_draw_makes_a_valid_configuration_within_its_bounds(algorithm: str, trials: int) -> None:
+    sweep = sweep_with(MIXED, algorithm, trials=trials)
     proposer = build_proposer(sweep, known=0)
-    for number in range(20):
+    for number in range(trials):
         values = proposer.propose(number)
+        assert values is not None
         config = apply(sweep, values)
         assert config.model.orders.count in (8, 16, 32)
         assert 1e-4 <= config.training.learning_rate <= 1e-2
         assert 0.0 <= config.training.weight_decay <= 0.1
         assert 16 <= config.training.batch_size < 64
         assert config.loss.smoothing.name in ("none", "rhls")
-        proposer.learn(values, float(number))
+        proposer.learn(number, values, float(number))
 
 
 def test_log_uniform_draws_are_uniform_in_the_logarithm() -> None:
@@ -87,14 +89,15 @@ def test_log_uniform_draws_are_uniform_in_the_logarithm() -> None:
     assert abs(sum(logs) / len(logs) + 3) < 5 * 2 / math.sqrt(12 * 2000)
 
 
-def test_optuna_learns_where_the_optimum_is() -> None:
-    space = {"training.weight_decay": {"uniform": [0.0, 1.0]}}
-    proposer = OptunaProposer(sweep_with(space, "optuna", trials=60), known=0)
+@pytest.mark.parametrize(("algorithm", "trials"), [("tpe", 60), ("gp", 22), ("cmaes", 80)])
+def test_a_learning_algorithm_finds_where_the_optimum_is(algorithm: str, trials: int) -> None:
+    space = {"training.weight_decay": {"uniform": [0.0, 1.0]}, "training.decay": {"uniform": [0.5, 1.0]}}
+    proposer = OptunaProposer(sweep_with(space, algorithm, trials=trials), known=0)
     drawn = []
-    for number in range(60):
+    for number in range(trials):
         values = proposer.propose(number)
         drawn.append(values["training.weight_decay"])
-        proposer.learn(values, -((values["training.weight_decay"] - 0.3) ** 2))
+        proposer.learn(number, values, -((values["training.weight_decay"] - 0.3) ** 2))
     early = sum(abs(value - 0.3) for value in drawn[:10]) / 10
     late = sum(abs(value - 0.3) for value in drawn[-10:]) / 10
     assert late < early / 2
@@ -106,8 +109,8 @@ def test_a_resumed_optuna_search_knows_the_recorded_trials_and_does_not_draw_the
     before = OptunaProposer(sweep, known=0)
     recorded = [before.propose(number) for number in range(5)]
     after = OptunaProposer(sweep, known=5)
-    for values in recorded:
-        after.learn(values, -abs(values["training.weight_decay"] - 0.5))
+    for number, values in enumerate(recorded):
+        after.learn(number, values, -abs(values["training.weight_decay"] - 0.5))
     assert len(after._search._ot_study.trials) == 5
     fresh = [after.propose(number)["training.weight_decay"] for number in range(5, 10)]
     assert not set(fresh) & {values["training.weight_decay"] for values in recorded}
@@ -115,8 +118,35 @@ def test_a_resumed_optuna_search_knows_the_recorded_trials_and_does_not_draw_the
 
 def test_a_failed_trial_is_told_to_optuna_as_failed() -> None:
     proposer = OptunaProposer(sweep_with(MIXED, "optuna", trials=2), known=0)
-    proposer.learn(proposer.propose(0), None)
+    proposer.learn(0, proposer.propose(0), None)
     assert [trial.state.name for trial in proposer._search._ot_study.trials] == ["FAIL"]
+
+
+def test_cheap_trials_come_first_and_are_the_same_draws() -> None:
+    space = {
+        "model.orders.count": {"choice": [8, 32, 512]},
+        "training.learning_rate": {"loguniform": [1e-4, 1e-2]},
+        "training.epochs": {"choice": [5, 50]},
+    }
+
+    def drawn(algorithm: str, cheap: int) -> list[dict[str, Any]]:
+        proposer = build_proposer(sweep_with(space, algorithm, trials=12, cheap_first=cheap), known=0)
+        return [proposer.propose(number) or {} for number in range(12)]
+
+    plain, cheap = drawn("random", 0), drawn("random", 8)
+    assert cheap[8:] == plain[8:]
+    assert sorted(map(str, cheap)) == sorted(map(str, plain))
+    costs = [values["training.epochs"] * math.sqrt(values["model.orders.count"]) for values in cheap[:8]]
+    assert costs == sorted(costs)
+    assert drawn("tpe", 8)[:8] == cheap[:8]
+
+
+def test_a_sampler_learns_of_the_cheap_trials_that_it_did_not_draw() -> None:
+    sweep = sweep_with(MIXED, "tpe", trials=4, cheap_first=2)
+    proposer = OptunaProposer(sweep, known=0)
+    for number in range(3):
+        proposer.learn(number, proposer.propose(number), 0.1 * number)
+    assert [trial.value for trial in proposer._search._ot_study.trials] == pytest.approx([0.0, 0.1, 0.2])
 
 
 def test_without_a_space_the_base_configuration_is_the_only_trial() -> None:

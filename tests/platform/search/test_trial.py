@@ -14,8 +14,12 @@ def done(**metrics: float | None) -> Outcome:
 
 def test_the_row_is_the_mean_over_folds_and_more_score_is_better() -> None:
     rows = [done(f1_macro=0.2, log_loss=0.9), done(f1_macro=0.6, log_loss=0.5)]
-    assert aggregate(rows, "f1_macro") == pytest.approx({"value": 0.4, "score": 0.4})
-    assert aggregate(rows, "log_loss") == pytest.approx({"value": 0.7, "score": -0.7})
+    assert aggregate(rows, "f1_macro") == {
+        "value": pytest.approx(0.4),
+        "score": pytest.approx(0.4),
+        "scores": [0.2, 0.6],
+    }
+    assert aggregate(rows, "log_loss") == {"value": 0.7, "score": -0.7, "scores": [-0.9, -0.5]}
 
 
 def test_a_fold_that_failed_ends_the_trial_with_its_message() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from duchenne.spec import SpecError, Sweep, load_sweep
+from duchenne.spec import SpecError, Sweep, load_sweep, notes
 from duchenne.spec.inputs import DataColumns, input_faults
 from duchenne_jobs.data import DatasetWriter, Description, LandmarkScheme
+from duchenne_jobs.data.manifest import Crop, Partitions
 
 TABLE = DataColumns(("subject", "labels", "features"), None)
 FACES = DataColumns(("subject", "image", "landmarks", "labels"), 49)
@@ -114,4 +115,53 @@ def test_validate_looks_at_a_manifest_that_is_there(there: bool, tmp_path: Path)
         load_sweep(path)
         return
     with pytest.raises(SpecError, match=r"model\.encoder\.name: encoder features needs a dataset with a column"):
+        load_sweep(path)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "folds", "message"),
+    [
+        (Partitions(train="train", validation="valid", test="test"), "", None),
+        (Partitions(train="train", test="test"), ", validation: 0.1", None),
+        (None, "", r"S\.yaml:6: folds\.method: a partition is that of a dataset's owners, and this one has none"),
+        (
+            Partitions(train="train", validation="valid", test="test"),
+            ", validation: 0.1",
+            r"S\.yaml:6: folds\.validation: a share validates where the owners have no validation partition, and",
+        ),
+        (
+            Partitions(train="train", test="test"),
+            "",
+            r"folds\.validation: the owners of faces have no validation partition, add the share of the training",
+        ),
+    ],
+)
+def test_a_partition_is_that_of_the_manifest(
+    partitions: Partitions | None, folds: str, message: str | None, tmp_path: Path
+) -> None:
+    description = Description(
+        name="faces",
+        tasks=("AU1",),
+        columns=("subject", "sequence", "image", "labels"),
+        partitions=partitions,
+        crop=Crop(size=1000, enlarge=1.3, aligned_by="source"),
+        licence="none",
+        consent="none",
+    )
+    with DatasetWriter(tmp_path / "data", description) as writer:
+        writer.write_rows([{"subject": f"S{i}", "sequence": "train", "image": None, "labels": [1]} for i in range(9)])
+    path = tmp_path / "S.yaml"
+    path.write_text(
+        "apiVersion: duchenne/v1\nkind: Sweep\nmetadata: {name: s}\nmodel: {name: vmnc, encoder: {name: conv}}\n"
+        f"data: {{uri: {tmp_path / 'data'}, cache: decoded, cache_gb: 0.02}}\nfolds: {{method: partition{folds}}}\n"
+        "budget: {wall_seconds: 60}\n"
+    )
+    if message is None:
+        said = [note for note in notes(load_sweep(path)) if note.startswith("data.")]
+        assert said == [
+            "data.cache_gb: the decoded faces take 0.0 GB and 0.02 are allowed; those that don't fit are decoded each "
+            "time"
+        ]
+        return
+    with pytest.raises(SpecError, match=message):
         load_sweep(path)

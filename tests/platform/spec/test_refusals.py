@@ -21,7 +21,7 @@ MODEL_FIELDS = (
     "name, encoder, attention, labels, quantisation, hidden_size, head_layers, orders, trajectories, "
     "trajectories_per_order, inference, bias_initialisation, guidance"
 )
-KINDS = "must have exactly one of choice, grid, uniform, loguniform, randint"
+KINDS = "must have exactly one of choice, grid, uniform, loguniform, randint, orders, smoothing"
 SLUG = "must be lower-case letters, digits and hyphens, with a letter or digit at both ends"
 
 
@@ -518,6 +518,46 @@ REPLACED = {
         "{uri: faces, protocol: disfa}\nfolds: {inner: 19}",
         "5: folds.inner: inner folds <= training subjects must hold, and a fold may train on 18, got 19, "
         "lower folds.inner or take a larger dataset",
+    ),
+    "a cache that there is not": (
+        "{uri: builtin://yeast}",
+        "{uri: faces, cache: pixels}",
+        "4: data.cache: must be one of encoded, decoded, got pixels, write encoded, for instance",
+    ),
+    "a decoded cache of a table": (
+        "{uri: builtin://yeast}",
+        "{uri: builtin://yeast, cache: decoded}",
+        "4: data.cache: decoded faces need a dataset with a column 'image', and this one has features, got decoded, "
+        "set it to encoded",
+    ),
+    "a cache of nothing": ("builtin://yeast}", "faces, cache_gb: 0}", "4: data.cache_gb: must be > 0, got 0, raise it"),
+    "a cache on no machine in particular": (
+        "{uri: builtin://yeast}",
+        "{uri: faces, cache_folder: s3://bucket/cache}",
+        "4: data.cache_folder: a cache folder must be an absolute path, since each machine of the sweep has its own, "
+        "got 's3://bucket/cache', begin it with / or ~",
+    ),
+    "a partition that nobody made": (
+        "{uri: builtin://yeast}",
+        "{uri: builtin://yeast}\nfolds: {method: partition}",
+        "5: folds.method: a partition is that of a dataset's owners, and this one has none, got partition, choose "
+        "another method, or ingest the dataset again if an earlier version wrote it",
+    ),
+    "a partition with a protocol": (
+        "{uri: builtin://yeast}",
+        "{uri: faces, protocol: disfa}\nfolds: {method: partition}",
+        "4: data.protocol: a protocol has folds, and method partition has none, got disfa, leave one of them out",
+    ),
+    "a partition with a share for the test": (
+        "{uri: builtin://yeast}",
+        "{uri: faces}\nfolds: {method: partition, test: 0.2}",
+        "5: folds: `validation` and `test` belong to method holdout, got method=partition, "
+        "set `method: holdout` or remove them",
+    ),
+    "a partition in folds": (
+        "{uri: builtin://yeast}",
+        "{uri: faces}\nfolds: {method: partition, inner: 5}",
+        "5: folds: `count`, `inner` and `selection` belong to folds, got method=partition, remove them",
     ),
     "protocol of other subjects": (
         "{uri: builtin://yeast}",

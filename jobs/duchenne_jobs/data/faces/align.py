@@ -16,6 +16,10 @@ import numpy as np
 # brows to chin. This factor brings the two to about the same size, so that one `enlarge` serves both; with the default
 # enlargement of 1.3 the crop's side is 2.9 times the span of the anchors, as in the AU projects that crop by 49 points.
 ANCHORS_TO_FACE = 2.25
+# The square's side over the distance of the eye centres, and how far above its centre they lie, a share of the side:
+# means over 100 drawn faces. The second is half of 1 / ANCHORS_TO_FACE where the mouth lies deeper than the eyes part.
+EYES_TO_FACE = 2.45
+EYES_ABOVE_CENTRE = 0.22
 MIN_EYE_DISTANCE = 2.0  # pixels; closer eyes have no angle worth the name
 _BORDER = (128, 128, 128)
 
@@ -47,6 +51,17 @@ def square_of_anchors(anchors: Any) -> FaceSquare | None:
     low, high = level.min(0), level.max(0)
     centre = _rotation(angle) @ ((low + high) / 2)
     return FaceSquare(float(centre[0]), float(centre[1]), float((high - low).max()) * ANCHORS_TO_FACE, angle)
+
+
+def square_of_eyes(left: Any, right: Any) -> FaceSquare | None:
+    """About the square that `square_of_anchors` would give, of the eye centres alone: a detector's. None: too close."""
+    angle = eye_angle(left, right)
+    if angle is None:
+        return None
+    between = (np.asarray(left, np.float64) + np.asarray(right, np.float64)) / 2
+    side = float(np.linalg.norm(np.asarray(right, np.float64) - left)) * EYES_TO_FACE
+    centre = between + _rotation(angle) @ np.array([0.0, side * EYES_ABOVE_CENTRE])
+    return FaceSquare(float(centre[0]), float(centre[1]), side, angle)
 
 
 def eye_angle(left: Any, right: Any) -> float | None:

@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from duchenne_jobs.data.faces.images import MAX_IMAGE_PIXELS
 
+NO_CLASS = 255
+"""Fills the map of a face that was not parsed: an id that no dataset names counts for no class, and guides nothing."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 # JPEG markers that begin a frame and hold its size: SOF0 to SOF15 without DHT, JPG and DAC.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -17,6 +17,7 @@ from duchenne_jobs.data.ingesters.clips import Clip, required_file
 from duchenne_jobs.data.ingesters.options import FaceOptions
 from duchenne_jobs.data.ingesters.people import About, people, source_folder
 from duchenne_jobs.data.ingesters.source import Source
+from duchenne_jobs.data.manifest import Partitions
 
 PARTITIONS = ("train", "valid", "test")
 POINTS = tuple(f"{name}_{axis}" for name in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy")
@@ -83,6 +84,7 @@ def celeba(source: str | Path | None, faces: FaceOptions | None = None, *, tasks
         tasks=tuple(attributes.columns[index] for index in chosen),
         licence="CelebA's own agreement: non-commercial research only, images not to be passed on.",
         consent="Images of celebrities from the web: nobody was asked for consent.",
+        partitions=Partitions(train=PARTITIONS[0], validation=PARTITIONS[1], test=PARTITIONS[2]),
     )
     return people(about, clips, root, faces)
 

@@ -18,7 +18,7 @@ from duchenne_jobs.data.ingesters.cut import CutPlan
 from duchenne_jobs.data.ingesters.options import FaceOptions
 from duchenne_jobs.data.ingesters.source import Source, Workshop
 from duchenne_jobs.data.ingesters.workers import cut_all
-from duchenne_jobs.data.manifest import Crop, Description, LandmarkScheme
+from duchenne_jobs.data.manifest import Crop, Description, LandmarkScheme, Partitions
 
 # A raw folder that `duchenne data synth` drew holds this file: what comes of it must not pass for the real dataset.
 SYNTHETIC_MARK = "synthetic.json"
@@ -33,6 +33,7 @@ class About:
     licence: str
     consent: str
     aligned_already: bool = False
+    partitions: Partitions | None = None
 
 
 def source_folder(source: str | Path | None, name: str) -> Path:
@@ -119,6 +120,7 @@ def _description(
             aligned_by=aligned_by,
             parsed_by=_named_model(str(parser)) if parser else "source" if classes else None,
         ),
+        partitions=about.partitions,
         licence=about.licence,
         consent=about.consent,
     )

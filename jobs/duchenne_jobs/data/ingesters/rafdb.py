@@ -17,6 +17,7 @@ from duchenne_jobs.data.ingesters.clips import Clip, required_file
 from duchenne_jobs.data.ingesters.options import FaceOptions
 from duchenne_jobs.data.ingesters.people import About, people, source_folder
 from duchenne_jobs.data.ingesters.source import Source
+from duchenne_jobs.data.manifest import Partitions
 
 EMOTIONS = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")  # codes 1 to 7
 LIST = "basic/EmoLabel/list_patition_label.txt"  # spelt so
@@ -48,6 +49,7 @@ def rafdb(source: str | Path | None, faces: FaceOptions | None = None) -> Source
         licence="RAF-DB's own agreement: non-commercial research only, images not to be passed on.",
         consent="Images of people from the web: nobody was asked for consent.",
         aligned_already=True,
+        partitions=Partitions(train="train", test="test"),
     )
     return people(about, clips, root, faces)
 

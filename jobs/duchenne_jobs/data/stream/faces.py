@@ -20,14 +20,15 @@ from duchenne_jobs.data.stream.pixels import Size
 
 COLUMNS = ("image", "landmarks", "parsing")
 WINDOW_ROWS = 32_768
-_STATE_VERSION = 1
+_STATE_VERSION = 2
 
 
 class FaceStream(IterableDataset[FaceBatch]):
     """The rows of a dataset as batches; each iteration is the next epoch, or the rest of one that was cut off.
 
     Shards are fetched and images decoded in threads, so that no DataLoader is needed; `DataLoader(stream,
-    batch_size=None)` and torchdata's `StatefulDataLoader` take it as it is. Rows without one of `columns` are left out.
+    batch_size=None)` and torchdata's `StatefulDataLoader` take it as it is. Rows without an image
+    are left out; null landmarks are NaN, a null parsing map is all NO_CLASS (see `faces/decoding.py`).
 
     Args:
         dataset: from `open_dataset`; a remote one is cached in `dataset.cache`.
@@ -125,7 +126,6 @@ class FaceStream(IterableDataset[FaceBatch]):
         return {
             "version": _STATE_VERSION,
             "digest": self.dataset.digest,
-            "columns": list(self._options.columns),
             "subjects": None if subjects is None else canonical_digest(sorted(subjects)),
             "seed": self._options.seed,
             "window": self._options.window,

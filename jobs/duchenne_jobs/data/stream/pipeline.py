@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from typing import Literal, TypeAlias
 
 from torch.utils.data import get_worker_info
 
+from duchenne_jobs.data import tallies
 from duchenne_jobs.data.dataset import Dataset
 from duchenne_jobs.data.errors import DatasetError
-from duchenne_jobs.data.faces.decoding import pixel_size
 from duchenne_jobs.data.stream.batch import FaceBatch, PendingBatch
 from duchenne_jobs.data.stream.buffers import Buffers
 from duchenne_jobs.data.stream.order import EpochOrder, Step, Tail, deal
@@ -93,10 +94,14 @@ class Pipeline:
         self._decoders.shutdown(wait=True, cancel_futures=True)
 
     def _batches(self) -> Iterator[tuple[int, FaceBatch]]:
+        began = time.perf_counter()
         while (item := self._planned.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            yield item.step.number, item.finished()
+            batch = item.finished()
+            tallies.HERE.batch(len(batch.rows), time.perf_counter() - began)
+            yield item.step.number, batch
+            began = time.perf_counter()
 
     def _plan(self) -> None:
         end: BaseException | None = None
@@ -156,7 +161,7 @@ class Pipeline:
         """Open the shard at `index` of those that the stream needs."""
         number = self._numbers[index]
         shard = open_shard(self._dataset, number)
-        rows = shard.wanted(self._options.subjects, self._options.columns)
+        rows = shard.wanted(self._options.subjects)
         for column in ("labels", "images"):
             getattr(shard, column)  # worked out here rather than by the planner
         return Ready(shard, rows, self._faces(shard, number) if len(rows) else None)
@@ -180,11 +185,7 @@ def first_size(dataset: Dataset, numbers: list[int]) -> Size:
     if dataset.manifest.crop is not None:
         return dataset.manifest.crop.size, dataset.manifest.crop.size
     for number in numbers:
-        shard = open_shard(dataset, number)
-        data = next((image for image in shard.images if image is not None), None)
-        if data is not None:
-            try:
-                return pixel_size(data.data)
-            except ValueError as error:
-                raise DatasetError(f"{shard.shown}: {error}; ingest the dataset again") from error
+        size = open_shard(dataset, number).first_size()
+        if size is not None:
+            return size
     raise DatasetError(f"{dataset.uri}: not one of its {dataset.row_count} rows has a face; ingest it again")

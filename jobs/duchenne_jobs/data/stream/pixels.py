@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from duchenne_jobs.data.cache import ShardCache
 from duchenne_jobs.data.errors import DatasetError
-from duchenne_jobs.data.faces.decoding import decode_face, decode_parsing, pixel_size
+from duchenne_jobs.data.faces.decoding import NO_CLASS, decode_face, decode_parsing, pixel_size
 from duchenne_jobs.data.manifest import SHARD_SUFFIX
-from duchenne_jobs.data.stream.shard import OpenShard, byte_views
+from duchenne_jobs.data.stream.shard import ByteColumn, OpenShard
 
 CHUNK_ROWS = 64  # decoded at once, and one record batch of a file of pixels
 _JPEG_BEGINS = 0xFF
@@ -47,7 +47,7 @@ class EncodedFaces:
         self._parsing = parsing
 
     def read(self, row: int, image: NDArray[np.uint8], parsing: NDArray[np.uint8] | None) -> Scale:
-        """Write a row's face into `image` (H, W, 3) RGB and its map into `parsing` (H, W).
+        """Write a row's face into `image` (H, W, 3) RGB and its map into `parsing` (H, W), all NO_CLASS if it has none.
 
         Raises:
             DatasetError: the row has no face, or its image can't be decoded; it is named.
@@ -64,19 +64,24 @@ class EncodedFaces:
         return scale
 
     def _decode(self, data: NDArray[np.uint8], image: NDArray[np.uint8]) -> Scale:
-        stored = pixel_size(data.data)
-        if stored == self._size and data[0] == _JPEG_BEGINS:
+        if data[0] == _JPEG_BEGINS:
             # Straight into the batch: OpenCV's pixels an eighth sooner, since OpenCV decodes into memory of its own.
-            simplejpeg.decode_jpeg(data, buffer=image)
-        else:
-            pixels, stored = decode_face(data.data, self._size)
-            image[:] = pixels.permute(1, 2, 0).numpy()
+            # Most faces are of the size that is wanted, so that it is not asked for first; a larger one is refused
+            # before anything is decoded, since the buffer can't hold it.
+            try:
+                if simplejpeg.decode_jpeg(data, buffer=image).shape == image.shape:
+                    return 1.0, 1.0
+            except ValueError:
+                if pixel_size(data.data) == self._size:
+                    raise
+        pixels, stored = decode_face(data.data, self._size)
+        image[:] = pixels.permute(1, 2, 0).numpy()
         return self._size[0] / stored[0], self._size[1] / stored[1]
 
-    def _map(self, row: int) -> NDArray[np.uint8]:
+    def _map(self, row: int) -> NDArray[np.uint8] | int:
         data = self._shard.maps[row]
         if data is None:
-            raise ValueError("a row must have a parsing map, but this one has none")
+            return NO_CLASS
         ids: NDArray[np.uint8] = decode_parsing(data.data, self._size).numpy()
         return ids
 
@@ -93,8 +98,8 @@ class DecodedFaces:
         table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
         self._encoded = encoded
         self._size = size
-        self._images = byte_views(table["image"])
-        self._maps = byte_views(table["parsing"]) if "parsing" in table.column_names else None
+        self._images = ByteColumn(table["image"])
+        self._maps = ByteColumn(table["parsing"]) if "parsing" in table.column_names else None
         self._scales: list[list[float]] = table["scale"].to_pylist()
 
     def read(self, row: int, image: NDArray[np.uint8], parsing: NDArray[np.uint8] | None) -> Scale:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from numpy.typing import NDArray
 
 from duchenne_jobs.data.dataset import Dataset
 from duchenne_jobs.data.errors import DatasetError
+from duchenne_jobs.data.faces.decoding import pixel_size
 from duchenne_jobs.data.folds import check_rows
 from duchenne_jobs.data.schema import matrix
 
 OPENINGS = 3
+_NULL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +42,14 @@ class OpenShard:
     table: Any
 
     @cached_property
-    def images(self) -> list[NDArray[np.uint8] | None]:
+    def images(self) -> ByteColumn:
         """Bytes of each row's image."""
-        return byte_views(self.table["image"])
+        return ByteColumn(self.table["image"])
 
     @cached_property
-    def maps(self) -> list[NDArray[np.uint8] | None]:
+    def maps(self) -> ByteColumn:
         """Bytes of each row's parsing map."""
-        return byte_views(self.table["parsing"])
+        return ByteColumn(self.table["parsing"])
 
     @cached_property
     def labels(self) -> NDArray[np.int8]:
@@ -65,17 +66,38 @@ class OpenShard:
         found[column.is_valid().to_numpy()] = values.reshape(-1, points, 2)
         return found
 
-    def wanted(self, subjects: Collection[str] | None, columns: tuple[str, ...]) -> NDArray[np.int64]:
-        """Rows of `subjects` (None: all) that have each of `columns`, ascending.
+    @cached_property
+    def has_face(self) -> NDArray[np.bool_]:
+        """(N,) whether each row has an image; a null one is a frame without a face."""
+        there: NDArray[np.bool_] = self.table["image"].is_valid().to_numpy()
+        return there
+
+    def first_size(self) -> tuple[int, int] | None:
+        """(H, W) that its first face claims; None where no row has one.
+
+        Raises:
+            DatasetError: the header of that face can't be read.
+        """
+        if not self.has_face.any():
+            return None
+        row = int(np.argmax(self.has_face))
+        data = self.images[row]
+        assert data is not None  # noqa: S101 - it has a face
+        try:
+            return pixel_size(data.data)
+        except ValueError as error:
+            raise DatasetError(f"{self.shown}, row {row}: {error}; ingest the dataset again") from error
+
+    def wanted(self, subjects: Collection[str] | None) -> NDArray[np.int64]:
+        """Rows of `subjects` (None: all) that have a face, ascending; landmarks or a map may be missing.
 
         Raises:
             duchenne_jobs.data.LeakError: a row of somebody else came out.
         """
-        keep = np.logical_and.reduce([self.table[column].is_valid().to_numpy() for column in columns])
         if subjects is None:
-            return np.flatnonzero(keep)
+            return np.flatnonzero(self.has_face)
         inside = pc.is_in(self.table["subject"], value_set=pa.array(sorted(subjects), pa.string())).to_numpy()
-        rows = np.flatnonzero(keep & inside)
+        rows = np.flatnonzero(self.has_face & inside)
         check_rows(subjects, self.table["subject"].take(pa.array(rows)).unique().to_pylist(), f"rows of {self.shown}")
         return rows
 
@@ -106,16 +128,31 @@ def open_shard(dataset: Dataset, number: int) -> OpenShard:
     )
 
 
-def byte_views(column: Any) -> list[NDArray[np.uint8] | None]:
-    """Each value of a binary column as a view of its buffer, None where it is null."""
-    views: list[NDArray[np.uint8] | None] = []
-    for chunk in column.chunks:
-        _, offsets, data = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-        octets = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-        there = chunk.is_valid().to_pylist() if chunk.null_count else None
-        views += [
-            octets[begin:end] if there is None or there[index] else None
-            for index, (begin, end) in enumerate(pairwise(ends))
-        ]
-    return views
+class ByteColumn:
+    """The values of a binary column by row number: views of its buffers, None where a value is null.
+
+    Nothing is made for a row before it is asked for, so that opening a shard costs next to nothing a row.
+    """
+
+    def __init__(self, column: Any) -> None:
+        self._octets: list[NDArray[np.uint8]] = []
+        chunk_of, begins, ends = [], [], []
+        for number, chunk in enumerate(column.chunks):
+            _, offsets, data = chunk.buffers()
+            edges = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            self._octets.append(np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))
+            there = chunk.is_valid().to_numpy(zero_copy_only=False)
+            chunk_of.append(np.where(there, number, _NULL))
+            begins.append(edges[:-1])
+            ends.append(edges[1:])
+        # Lists of numbers: an element of an array costs Python three times as much.
+        self._chunk_of, self._begins, self._ends = (_listed(parts) for parts in (chunk_of, begins, ends))
+
+    def __getitem__(self, row: int) -> NDArray[np.uint8] | None:
+        chunk = self._chunk_of[row]
+        return None if chunk == _NULL else self._octets[chunk][self._begins[row] : self._ends[row]]
+
+
+def _listed(parts: list[NDArray[Any]]) -> list[int]:
+    numbers: list[int] = np.concatenate(parts).tolist() if parts else []
+    return numbers

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from duchenne_jobs.config import OrdersConfig
 from duchenne_jobs.config.orders import Names
+from duchenne_jobs.models.batch_part import drawn_for_rows
 from duchenne_jobs.models.orders.evolution import evolved
 from duchenne_jobs.models.orders.sets import build_order_set
 from duchenne_jobs.models.orders.summary import OrderSummary
@@ -51,6 +52,10 @@ class OrderSelector(nn.Module, ABC):
     def observe(self, hidden: Tensor, losses: Tensor, active: Tensor | None) -> None:
         """Called with the losses (B, K) of each training step."""
 
+    def epoch_sums(self) -> list[Tensor]:
+        """What `observe` has summed over the rows of this epoch, in place."""
+        return []
+
     def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
         """Called after each training epoch (from 1 on); draws come from `generator`, which is on the CPU.
 
@@ -69,7 +74,8 @@ class OrderSelector(nn.Module, ABC):
         if self._active == count or not self.training:
             return None
         if self._per_example:
-            return torch.rand(batch, count, device=self.orders.device).topk(self._active).indices
+            draws = drawn_for_rows(lambda rows: torch.rand(rows, count, device=self.orders.device), batch)
+            return draws.topk(self._active).indices
         return torch.randperm(count, device=self.orders.device)[: self._active]
 
     def log_weights(self, hidden: Tensor, active: Tensor | None = None) -> Tensor:
@@ -115,6 +121,10 @@ class LossTally(nn.Module):
         self._sum.index_add_(0, indices, losses.flatten().double())
         self._rows += indices.bincount(minlength=len(self._sum))
 
+    def sums(self) -> list[Tensor]:
+        """Its buffers, in place."""
+        return [self._sum, self._rows]
+
     def take(self) -> Tensor:
         """(M,) means over the rows, on the CPU, NaN for an order that dropout never kept; the tally is empty then."""
         means = (self._sum / self._rows).cpu()
@@ -144,6 +154,9 @@ class SoftSelector(OrderSelector):
     def observe(self, hidden: Tensor, losses: Tensor, active: Tensor | None) -> None:
         if self._tally is not None:
             self._tally.add(losses, active)
+
+    def epoch_sums(self) -> list[Tensor]:
+        return [] if self._tally is None else self._tally.sums()
 
     @torch.no_grad()
     def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
@@ -203,6 +216,9 @@ class HardSelector(OrderSelector):
         if int(self.chosen) < 0:
             self._tally.add(losses, active)
 
+    def epoch_sums(self) -> list[Tensor]:
+        return self._tally.sums()
+
     def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
         losses = self._tally.take()
         if int(self.chosen) < 0 and epoch >= self._explored:
@@ -257,6 +273,9 @@ class ConditionalSelector(OrderSelector):
         weights = self.weights(hidden)
         self._weights += weights.sum(dim=0)
         self._firsts += weights.argmax(dim=1).bincount(minlength=len(self.orders))
+
+    def epoch_sums(self) -> list[Tensor]:
+        return [self._weights, self._firsts]
 
     def end_epoch(self, epoch: int, generator: torch.Generator) -> Tensor | None:
         rows = self._firsts.sum()

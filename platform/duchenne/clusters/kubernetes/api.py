@@ -18,6 +18,7 @@ KUEUE_GROUP = ("kueue.x-k8s.io", "v1beta2")
 TRIES = 5
 WATCH_SECONDS = 20  # then it looks by itself: reasons of pods and queues change without the RayJob
 TIMEOUT_SECONDS = (5, 30)  # to connect, to answer
+FOLLOW_SECONDS = 120  # of silence in a log that is followed: the driver prints each 10 s
 IN_CLUSTER = "KUBERNETES_SERVICE_HOST"
 
 Json = dict[str, Any]
@@ -49,6 +50,7 @@ class Api:
         self._client = client
         self._custom: Any = kubernetes.CustomObjectsApi(client)
         self._core: Any = kubernetes.CoreV1Api(client)
+        self._authorization: Any = kubernetes.AuthorizationV1Api(client)
         self._cluster = cluster
         self._pause = pause_seconds
 
@@ -88,9 +90,44 @@ class Api:
             raise
         return True
 
+    def may(self, verb: str, group: str, resource: str) -> bool:
+        """Whether this user may do that to a resource (`pods`, or `pods/log`) of the namespace."""
+        plural, _, subresource = resource.partition("/")
+        asked = {"namespace": self.namespace, "verb": verb, "group": group, "resource": plural}
+        body = {"spec": {"resourceAttributes": asked | ({"subresource": subresource} if subresource else {})}}
+        review = self._call(
+            "create", "selfsubjectaccessreviews", self._authorization.create_self_subject_access_review, body
+        )
+        return bool(review.status.allowed)
+
     def local_queue(self, name: str) -> Json:
         """A LocalQueue of the namespace."""
         return self._custom_call("get", self._custom.get_namespaced_custom_object, KUEUE_GROUP, "localqueues", name)
+
+    def secret_exists(self, name: str) -> bool:
+        """Whether a Secret is there. Its metadata alone are asked for, never its content."""
+        return self._metadata(f"/api/v1/namespaces/{self.namespace}/secrets/{name}", "secrets")
+
+    def namespace_exists(self) -> bool:
+        """Whether the namespace is there."""
+        return self._metadata(f"/api/v1/namespaces/{self.namespace}", "namespaces")
+
+    def claim_exists(self, name: str) -> bool:
+        """Whether a PersistentVolumeClaim is there."""
+        return self._metadata(f"/api/v1/namespaces/{self.namespace}/persistentvolumeclaims/{name}", "claims")
+
+    def ray_jobs(self) -> list[Json]:
+        """The RayJobs of sweeps in the namespace."""
+        found = self._call(
+            "list",
+            "rayjobs.ray.io",
+            self._custom.list_namespaced_custom_object,
+            *RAY_GROUP,
+            self.namespace,
+            "rayjobs",
+            label_selector="app.kubernetes.io/managed-by=duchenne",
+        )
+        return list(found["items"])
 
     def ray_job(self, name: str) -> Json:
         """A RayJob of the namespace."""
@@ -136,8 +173,43 @@ class Api:
         found = self._call("list", "pods", self._core.list_namespaced_pod, self.namespace, label_selector=labels)
         return list(self._client.sanitize_for_serialization(found)["items"])
 
+    def events(self, pod: str) -> list[Json]:
+        """What the cluster noted about a pod."""
+        found = self._call(
+            "list",
+            "events",
+            self._core.list_namespaced_event,
+            self.namespace,
+            field_selector=f"involvedObject.kind=Pod,involvedObject.name={pod}",
+        )
+        items = self._client.sanitize_for_serialization(found)["items"]
+        return [event for event in items if event["involvedObject"].get("name") == pod]
+
     def log_lines(self, pod: str, follow: bool) -> Iterator[str]:
-        """The lines of a pod's log, decoded as they come; with `follow` until the pod ends."""
+        """The lines of a pod's log, decoded as they come; with `follow` until the pod ends.
+
+        A connection that breaks, or that is silent for long, is made anew, and the lines that were seen are left out.
+        """
+        from urllib3.exceptions import HTTPError
+
+        seen = fruitless = 0
+        while True:
+            before = seen
+            try:
+                for number, line in enumerate(self._log(pod, follow)):
+                    if number >= seen:
+                        seen = number + 1
+                        yield line
+                return
+            except HTTPError as error:
+                fruitless = 0 if seen > before else fruitless + 1
+                if fruitless == TRIES:
+                    raise ClusterError(
+                        f"the log of pod {pod} must come, but breaks off ({_first_line(error)}); try again"
+                    ) from None
+            time.sleep(self._pause)
+
+    def _log(self, pod: str, follow: bool) -> Iterator[str]:
         response = self._try(
             "get",
             "pods/log",
@@ -146,7 +218,7 @@ class Api:
                 self.namespace,
                 follow=follow,
                 _preload_content=False,
-                _request_timeout=(TIMEOUT_SECONDS[0], None if follow else TIMEOUT_SECONDS[1]),
+                _request_timeout=(TIMEOUT_SECONDS[0], FOLLOW_SECONDS if follow else TIMEOUT_SECONDS[1]),
             ),
         )
         rest = b""
@@ -175,8 +247,10 @@ class Api:
                 timeout_seconds=seconds,
                 _request_timeout=(TIMEOUT_SECONDS[0], seconds + TIMEOUT_SECONDS[0]),
             ):
-                metadata = event["object"]["metadata"]
-                if metadata["name"] == name and (
+                if event is None:  # half a line, or no JSON
+                    break
+                metadata = event["object"].get("metadata", {})  # an error's object has none
+                if metadata.get("name") == name and (
                     event["type"] == "DELETED" or metadata.get("resourceVersion") != version
                 ):
                     return
@@ -194,9 +268,36 @@ class Api:
             lambda: self._call("get", "configmaps", self._core.read_namespaced_config_map, name, self.namespace),
         )
 
+    def config_map(self, name: str) -> Json:
+        """A ConfigMap, as the API server wrote it."""
+        found = self._call("get", "configmaps", self._core.read_namespaced_config_map, name, self.namespace)
+        content: Json = self._client.sanitize_for_serialization(found)
+        return content
+
     def delete_config_map(self, name: str) -> None:
         """Deletes a ConfigMap."""
         self._call("delete", "configmaps", self._core.delete_namespaced_config_map, name, self.namespace)
+
+    def _metadata(self, path: str, resource: str) -> bool:
+        """Whether an object is there, by its metadata."""
+        from kubernetes.client.exceptions import ApiException
+
+        headers = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+        request = self._client.param_serialize("GET", path, header_params=headers, auth_settings=["BearerToken"])
+
+        def ask() -> None:
+            response = self._client.call_api(*request, _request_timeout=TIMEOUT_SECONDS)
+            response.read()
+            if response.status >= 400:
+                raise ApiException(status=response.status, reason=response.reason)
+
+        try:
+            self._try("get", resource, ask)
+        except Refused as refused:
+            if refused.status == 404:
+                return False
+            raise
+        return True
 
     def _create(self, resource: str, create: Callable[[], Any], read: Callable[[], Any]) -> Any:
         tried = 0

@@ -10,23 +10,24 @@ import json
 import math
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
-
-import yaml
 
 from duchenne.clusters.config import HOUR, KubernetesCluster, NodePool
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.kubernetes.pods import (
     HOME,
     SPEC_FOLDER,
-    SPEC_KEY,
-    Json,
     autoscaler_options,
     head_template,
     submitter_template,
     worker_template,
 )
 from duchenne.clusters.kubernetes.sizing import WorkerGroup, fold_workers, head_pool, worker_groups
+from duchenne.clusters.limits import Limits
+from duchenne.clusters.port import Json
+from duchenne.clusters.portable import SPEC_NAME, entrypoint_words, portable_files
+from duchenne.plan.teams import TEAMS_NAME, TEAMS_VARIABLE
 from duchenne.spec import Sweep
 from duchenne.spec.sections import split_uri
 from duchenne_jobs.data.digest import canonical_digest
@@ -38,7 +39,12 @@ OWNER_ANNOTATION = "duchenne.dev/owner"
 
 
 def manifests(
-    sweep: Sweep, cluster: KubernetesCluster | Mapping[str, Any], *, sweep_id: str | None = None
+    sweep: Sweep,
+    cluster: KubernetesCluster | Mapping[str, Any],
+    *,
+    sweep_id: str | None = None,
+    home: Path | None = None,
+    limits: Limits | None = None,
 ) -> list[dict[str, Any]]:
     """The objects that `submit` creates, in that order: the RayJob, then what it will own.
 
@@ -46,6 +52,8 @@ def manifests(
         sweep: what is to run.
         cluster: where; a mapping is read as a `kubernetes` section of the clusters file.
         sweep_id: the sweep's id on record; None takes one that follows from the spec.
+        home: where this machine's `teams.yaml` is, which travels with the spec; None leaves it out.
+        limits: what a sweep that goes on may spend instead of what its spec says.
 
     Raises:
         ClusterError: the sweep can't run there: data that pods can't reach, more than the largest node.
@@ -53,7 +61,13 @@ def manifests(
     place = cluster if isinstance(cluster, KubernetesCluster) else KubernetesCluster.model_validate(cluster)
     _require_reachable(sweep)
     identifier = sweep_id or sweep_id_of(sweep)
-    return [_ray_job(sweep, place, identifier), _config_map(sweep, place, identifier)]
+    files = portable_files(sweep, home)
+    job = _ray_job(_bounded(sweep, limits or Limits()), place, identifier)
+    job["spec"]["entrypoint"] = entrypoint(identifier, limits)
+    if TEAMS_NAME in files:
+        head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+        head["env"].append({"name": TEAMS_VARIABLE, "value": f"{SPEC_FOLDER}/{TEAMS_NAME}"})
+    return [job, _config_map(sweep, place, identifier, files)]
 
 
 def sweep_id_of(sweep: Sweep) -> str:
@@ -106,12 +120,18 @@ def labels_of(sweep: Sweep, sweep_id: str) -> dict[str, str]:
     }
 
 
-def entrypoint(sweep_id: str) -> str:
+def _bounded(sweep: Sweep, limits: Limits) -> Sweep:
+    """The sweep with its new limits: they decide about the deadline."""
+    given = {name: value for name, value in vars(limits).items() if value is not None}
+    return sweep.model_copy(update={"budget": sweep.budget.model_copy(update=given)})
+
+
+def entrypoint(sweep_id: str, limits: Limits | None = None) -> str:
     """What Ray Jobs runs: starts the sweep, or goes on with it where the records have it, as a retry must.
 
     No shell syntax: KubeRay splits it into words. Ray's clusters of all retries run the very same.
     """
-    return f"duchenne run {SPEC_FOLDER}/{SPEC_KEY} --id {sweep_id} --supervised"
+    return " ".join(["duchenne", *entrypoint_words(f"{SPEC_FOLDER}/{SPEC_NAME}", sweep_id, limits)])
 
 
 def deadline_seconds(sweep: Sweep, cluster: KubernetesCluster) -> int:
@@ -216,9 +236,8 @@ def _worker_group(cluster: KubernetesCluster, group: WorkerGroup, labels: dict[s
     }
 
 
-def _config_map(sweep: Sweep, cluster: KubernetesCluster, sweep_id: str) -> Json:
-    text = yaml.safe_dump(_portable(sweep), sort_keys=False, allow_unicode=True)
-    size = len(text.encode())
+def _config_map(sweep: Sweep, cluster: KubernetesCluster, sweep_id: str, files: dict[str, str]) -> Json:
+    size = sum(len(text.encode()) for text in files.values())
     if size > MAX_SPEC_BYTES:
         raise ClusterError(
             f"a sweep file must have at most {MAX_SPEC_BYTES} bytes to fit a ConfigMap, but got {size}; "
@@ -234,16 +253,8 @@ def _config_map(sweep: Sweep, cluster: KubernetesCluster, sweep_id: str) -> Json
             "annotations": {OWNER_ANNOTATION: f"RayJob/{sweep_id}"},
         },
         "immutable": True,
-        "data": {SPEC_KEY: text},
+        "data": files,
     }
-
-
-def _portable(sweep: Sweep) -> Json:
-    """The spec as written, with the prices that a file of this machine said."""
-    spec = sweep.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    if sweep.prices.listed is not None:
-        spec["prices"] = {"listed": sweep.prices.listed.model_dump(mode="json"), "spot": sweep.prices.spot}
-    return spec
 
 
 def _require_reachable(sweep: Sweep) -> None:

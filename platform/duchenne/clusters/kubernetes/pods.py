@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from duchenne.clusters.config import KubernetesCluster, NodePool, Toleration
 from duchenne.clusters.kubernetes.sizing import WorkerGroup
+from duchenne.clusters.port import Json
 
 HOME = "/var/lib/duchenne"
 SPEC_FOLDER = "/etc/duchenne"
-SPEC_KEY = "sweep.yaml"
 USER = 10001  # the Dockerfile's
 GPU_RESOURCE = "nvidia.com/gpu"
+POOL_LABEL = "duchenne.dev/pool"
+PRICE_ANNOTATION = "duchenne.dev/node-usd-per-hour"
+SHARE_ANNOTATION = "duchenne.dev/node-share"
 TEMPORARY_GIB = 20
 RAY_PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001}
 # Where clouds and node provisioners say that a node may be taken away; `NotIn` also admits nodes without the label.
@@ -23,8 +24,6 @@ SPOT_LABELS = {
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
 AGENT_PORT = 52365  # of Ray's dashboard agent, on every node
-
-Json = dict[str, Any]
 
 
 def closed_container() -> Json:
@@ -71,6 +70,13 @@ def head_template(
     container = _container(cluster, "ray-head", cluster.head.cpu, int(cluster.head.memory_gib * 1024))
     container["env"] += [{"name": name, "value": value} for name, value in workers.items()]
     container["ports"] = [{"name": name, "containerPort": port} for name, port in RAY_PORTS.items()]
+    if cluster.metrics_port is not None:
+        # To the pod's network, which the chart's NetworkPolicy opens to Prometheus alone.
+        listening = {"DUCHENNE_METRICS_PORT": str(cluster.metrics_port), "DUCHENNE_METRICS_HOST": "0.0.0.0"}  # noqa: S104
+        container["env"] += [{"name": name, "value": value} for name, value in listening.items()]
+        container["ports"].append({"name": "metrics", "containerPort": cluster.metrics_port})
+    if cluster.secrets.webhooks is not None:
+        container["envFrom"] = [{"secretRef": {"name": cluster.secrets.webhooks}}]
     container["volumeMounts"].append({"name": "spec", "mountPath": SPEC_FOLDER, "readOnly": True})
     container["readinessProbe"] = _probe(RAY_PORTS["dashboard"], "/api/gcs_healthz", failures=10)
     container["livenessProbe"] = _probe(RAY_PORTS["dashboard"], "/api/gcs_healthz", failures=120)
@@ -82,7 +88,7 @@ def head_template(
     if cluster.head_priority_class is not None:
         spec["priorityClassName"] = cluster.head_priority_class
     spec["volumes"].append({"name": "spec", "configMap": {"name": sweep_id, "defaultMode": 0o444}})
-    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", **_price(pool)}
+    annotations = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", **_price(pool, container)}
     return {"metadata": {"labels": {**labels, **_pool_labels(pool)}, "annotations": annotations}, "spec": spec}
 
 
@@ -98,7 +104,7 @@ def worker_template(cluster: KubernetesCluster, group: WorkerGroup, labels: Json
     if not cluster.allow_spot:
         spec["affinity"] = _off_spot()
     return {
-        "metadata": {"labels": {**labels, **_pool_labels(group.pool)}, "annotations": _price(group.pool)},
+        "metadata": {"labels": {**labels, **_pool_labels(group.pool)}, "annotations": _price(group.pool, container)},
         "spec": spec,
     }
 
@@ -183,6 +189,8 @@ def _pod(cluster: KubernetesCluster, pool: NodePool | None, container: Json) -> 
     spec |= {"nodeSelector": selector} if selector else {}
     spec |= {"tolerations": [_toleration(toleration) for toleration in tolerations]} if tolerations else {}
     spec |= {"runtimeClassName": runtime_class} if runtime_class else {}
+    if cluster.secrets.image_pull is not None:
+        spec["imagePullSecrets"] = [{"name": cluster.secrets.image_pull}]
     return spec
 
 
@@ -235,10 +243,15 @@ def _probe(port: int, path: str, failures: int) -> Json:
 def _pool_labels(pool: NodePool | None) -> Json:
     if pool is None:
         return {}
-    return {"duchenne.dev/pool": pool.name, "duchenne.dev/capacity": "spot" if pool.spot else "on-demand"}
+    return {POOL_LABEL: pool.name, "duchenne.dev/capacity": "spot" if pool.spot else "on-demand"}
 
 
-def _price(pool: NodePool | None) -> Json:
+def _price(pool: NodePool | None, container: Json) -> Json:
+    """What an hour of the pod's node costs, and the largest share of the node that the pod keeps from others."""
     if pool is None or pool.usd_per_hour is None:
         return {}
-    return {"duchenne.dev/node-usd-per-hour": f"{pool.usd_per_hour:g}"}
+    held = container["resources"]["limits"]
+    shares = [int(held["cpu"].removesuffix("m")) / 1000 / pool.cpu]
+    shares += [int(held["memory"].removesuffix("Mi")) / 1024 / pool.memory_gib]
+    shares += [int(held.get(GPU_RESOURCE, 0)) / pool.gpu] if pool.gpu else []
+    return {PRICE_ANNOTATION: f"{pool.usd_per_hour:g}", SHARE_ANNOTATION: f"{min(1.0, max(shares)):.4g}"}

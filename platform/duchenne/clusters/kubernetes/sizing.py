@@ -47,6 +47,11 @@ def worker_groups(sweep: Sweep, cluster: KubernetesCluster) -> tuple[WorkerGroup
         ClusterError: a fold worker is larger than the largest node that it may use.
     """
     resources = sweep.folds.resources
+    if cluster.max_workers < sweep.folds.workers_per_fold:
+        raise ClusterError(
+            f"folds.workers_per_fold: a fold's workers must fit the pool of {cluster.max_workers}, but got "
+            f"{sweep.folds.workers_per_fold}; lower it, or raise max_workers of the cluster"
+        )
     gpus = math.ceil(resources.gpu)
     shared = max(1, math.floor(1 / (resources.gpu or resources.cpu)))
     cpus = resources.cpu * shared

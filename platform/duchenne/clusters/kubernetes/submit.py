@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
 import time
+from pathlib import Path
 
 from duchenne.clusters.config import KubernetesCluster
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.kubernetes.api import KUEUE_GROUP, RAY_GROUP, Api, Refused
 from duchenne.clusters.kubernetes.manifests import manifests, notes, own
+from duchenne.clusters.limits import Limits
+from duchenne.clusters.port import fresh_id
 from duchenne.spec import Sweep
 
 GONE_SECONDS = 180.0  # pods get 60 s to save a checkpoint
@@ -16,8 +18,18 @@ POLL_SECONDS = 2.0
 _MUST = ("storage", "secrets.records")
 
 
-def submit(sweep: Sweep, cluster: KubernetesCluster, api: Api | None = None) -> str:
+def submit(
+    sweep: Sweep,
+    cluster: KubernetesCluster,
+    api: Api | None = None,
+    *,
+    sweep_id: str | None = None,
+    home: Path | None = None,
+    limits: Limits | None = None,
+) -> str:
     """Create the objects of a sweep; returns its id. Kueue starts it when there is room.
+
+    `sweep_id` and `limits` are those of a sweep that goes on; `home` holds this machine's `teams.yaml`.
 
     Raises:
         ClusterError: the cluster or the sweep is not as it must be. Nothing of the sweep is left there.
@@ -25,10 +37,10 @@ def submit(sweep: Sweep, cluster: KubernetesCluster, api: Api | None = None) -> 
     for note in notes(sweep, cluster):
         if note.startswith(_MUST):
             raise ClusterError(f"{note}; set it in the clusters file")
-    sweep_id = f"{sweep.metadata.name}-{secrets.token_hex(3)}"
-    job, *owned = manifests(sweep, cluster, sweep_id=sweep_id)
+    sweep_id = sweep_id or fresh_id(sweep)
+    job, *owned = manifests(sweep, cluster, sweep_id=sweep_id, home=home, limits=limits)
     api = api or Api.connect(cluster)
-    _require_ready(api, cluster.queue or sweep.metadata.team)
+    require_ready(api, cluster.queue or sweep.metadata.team)
     made = False
     try:
         created = api.create_ray_job(job)
@@ -49,8 +61,9 @@ def stop(sweep_id: str, cluster: KubernetesCluster, api: Api | None = None, seco
         ClusterError: no such sweep there; or something is left after that many seconds.
     """
     api = api or Api.connect(cluster)
-    found = [_delete(api, kind, sweep_id) for kind in ("rayjobs", "configmaps")]
-    if not any(found):
+    found = _is_there(api, sweep_id)  # asked before: a deletion whose answer was lost finds nothing when tried again
+    deleted = [_delete(api, kind, sweep_id) for kind in ("rayjobs", "configmaps")]
+    if not found and not any(deleted):
         raise ClusterError(
             f"a sweep must have objects to be stopped, but namespace {api.namespace} has none of {sweep_id}; "
             "it has ended, or runs elsewhere"
@@ -65,7 +78,12 @@ def stop(sweep_id: str, cluster: KubernetesCluster, api: Api | None = None, seco
         time.sleep(POLL_SECONDS)
 
 
-def _require_ready(api: Api, queue: str) -> None:
+def require_ready(api: Api, queue: str) -> None:
+    """Refuse a cluster that could not run a sweep.
+
+    Raises:
+        ClusterError: no KubeRay, no Kueue, no such queue.
+    """
     for group, what in ((RAY_GROUP, "KubeRay"), (KUEUE_GROUP, "Kueue")):
         if not api.serves(group):
             raise ClusterError(

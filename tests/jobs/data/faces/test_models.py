@@ -14,8 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from duchenne_jobs.data import DatasetError
+from duchenne_jobs.data.faces.align import crop_matrix, move_points, square_of_anchors
 from duchenne_jobs.data.faces.detect import HaarDetector, OnnxDetector, open_detector
+from duchenne_jobs.data.faces.landmarks import anchors, to_49
 from duchenne_jobs.data.faces.parse import CLASS_ORDERS, OnnxParser, class_names
+from duchenne_jobs.data.synth.actions import perform
+from duchenne_jobs.data.synth.anatomy import make_subject
+from duchenne_jobs.data.synth.render import Studio, camera_framing
 
 
 def save_model(
@@ -90,13 +95,39 @@ def test_the_cascade_finds_the_face_of_a_photograph_and_its_tilt() -> None:
     detector = HaarDetector()
     square = detector.find(image)
     assert square is not None
-    assert np.hypot(square.x - 265, square.y - 216) < 15
-    assert 180 < square.side < 260
+    eyes_nose_and_mouth = np.array([[219, 190], [308, 190], [262, 238], [236, 280], [292, 280]])  # read off the picture
+    true = square_of_anchors(eyes_nose_and_mouth)
+    assert true is not None
+    assert np.hypot(square.x - true.x, square.y - true.y) < 12
+    assert square.side == pytest.approx(true.side, rel=0.1)
     turn = cv2.getRotationMatrix2D((265, 216), -12, 1.0)  # clockwise
     tilted = detector.find(cv2.warpAffine(image, turn, image.shape[1::-1]))
     assert tilted is not None
-    assert np.hypot(tilted.x - 265, tilted.y - 216) < 20
+    assert np.hypot(tilted.x - 260, tilted.y - 234) < 20
     assert np.degrees(tilted.angle) == pytest.approx(12, abs=5)
+
+
+def test_a_crop_by_the_cascade_lies_like_one_by_landmarks() -> None:
+    apart, count = [], 0
+    for index in range(10):
+        subject = make_subject("disfa", index, 1)
+        studio = Studio(subject, perform("disfa", 30, subject.seed), camera_framing(240))
+        for frame in (3, 20):
+            picture = studio.picture(frame)[0]
+            count += 1
+            found = HaarDetector().find(np.ascontiguousarray(picture.colours[..., ::-1]))
+            if found is None:
+                continue
+            points = anchors(to_49(picture.landmarks[None])[0])
+            true = square_of_anchors(points)
+            assert true is not None
+            eyes = [move_points(points[:2], crop_matrix(square, 1, 1.3)) for square in (found, true)]
+            apart.append(eyes[0] - eyes[1])
+    assert len(apart) > 0.7 * count
+    shares = np.array(apart)  # (faces, eyes, x and y), of the crop's side
+    assert np.abs(shares.mean(axis=0)).max() < 0.02
+    assert np.median(np.abs(shares).max(axis=(1, 2))) < 0.03
+    assert np.mean(np.abs(shares) < 0.03) > 0.85
 
 
 def test_the_cascade_finds_nothing_where_nothing_is() -> None:

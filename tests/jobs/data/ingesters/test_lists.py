@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duchenne_jobs.data import DatasetError, ingest
+from duchenne_jobs.data import DatasetError, SubjectPartitions, ingest
 from duchenne_jobs.data.ingesters.celeba import SUBSETS
 from duchenne_jobs.data.schema import matrix
 
@@ -41,6 +41,7 @@ def test_celeba_as_distributed_and_as_a_mirror_is_the_same(celeba: Path, celeba_
     points = matrix(table, "landmarks").reshape(6, 5, 2)
     assert np.abs(points[:, 0, 1] - points[:, 1, 1]).max() < 0.01  # eyes level
     assert ingest("celeba", celeba_mirror, tmp_path / "mirror", workers=1).digest == dataset.digest
+    assert SubjectPartitions.of(dataset) == SubjectPartitions(("100",), ("101",), ("102",))
 
 
 def test_celeba_subsets_are_those_of_the_thesis(celeba: Path, tmp_path: Path) -> None:
@@ -95,6 +96,7 @@ def test_rafdb_is_one_hot_over_seven_emotions(rafdb: Path, tmp_path: Path) -> No
     assert dataset.tasks == ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
     assert table["subject"].to_pylist()[:3] == ["test_0001", "test_0002", "train_00001"]
     assert table["sequence"].to_pylist() == ["test"] * 2 + ["train"] * 7
+    assert [len(part) for part in vars(SubjectPartitions.of(dataset)).values()] == [7, 0, 2]
     labels = matrix(table, "labels")
     assert (labels.sum(1) == 1).all()
     assert (labels.argmax(1) + 1).tolist() == [5, 7, 1, 2, 3, 4, 5, 6, 7]

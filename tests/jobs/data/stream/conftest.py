@@ -6,7 +6,6 @@ import socket
 import socketserver
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ class Fault:
     """What happens to the next `times` requests of `method` whose path holds `path`.
 
     `kind`: `503`, `403`, `404`; `cut` after `amount` bytes of the answer's body; `slow`: `amount` bytes a second;
-    `flip`: one bit of it.
+    `flip`: one bit of it. `over` lets a slow answer out.
     """
 
     kind: str
@@ -40,6 +39,7 @@ class Fault:
     method: str = "GET"
     times: int = 1
     amount: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass
@@ -126,7 +126,7 @@ def send(client: socket.socket, answer: bytes, fault: Fault | None) -> None:
         client.sendall(answer[:begins])
         for at in range(begins, len(answer), max(fault.amount // 10, 1)):
             client.sendall(answer[at : at + max(fault.amount // 10, 1)])
-            time.sleep(0.1)
+            fault.over.wait(0.1)
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +169,8 @@ def proxy(proxy_server: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         monkeypatch.setenv(name, value)
     proxy_server.seen.clear()
     yield proxy_server
+    for fault in proxy_server.faults:
+        fault.over.set()
     proxy_server.faults.clear()
     for fetching in [thread for thread in threading.enumerate() if thread.name.startswith("fetch")]:
         fetching.join(30)  # of a stream that was left: its requests are not the next test's

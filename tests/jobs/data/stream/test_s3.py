@@ -12,12 +12,15 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import botocore.session
+import numpy as np
 import pytest
+import torch
 
 from duchenne_jobs.data import Dataset, DatasetError, DatasetWriter, open_dataset, s3
 from duchenne_jobs.data.cache import ShardCache
 from duchenne_jobs.data.s3 import Patience, TransferTimeoutError, Upload, download
 from duchenne_jobs.data.stream import FaceStream
+from duchenne_jobs.training.faces import FaceStore
 
 FACES = 234
 HURRIED = Patience(deadline=60, stall=20, first_wait=0.02, longest_wait=0.1)
@@ -173,6 +176,17 @@ def test_two_processes_fill_one_cache(
     shards = dataset.manifest.shards
     assert proxy.count("GET") == len(shards), "each shard was fetched once for both"
     assert len(list((tmp_path / "shared").iterdir())) == len(shards), "no lock or half of a file stays behind"
+
+
+def test_training_keeps_pixels_of_a_bucket_for_its_later_epochs(remote: Open, jpegs: Dataset, tmp_path: Path) -> None:
+    rows = np.flatnonzero(FaceStore(jpegs).has_face)
+    plain = FaceStore(jpegs, size=(64, 48), decoded_bytes=0).batch(rows)
+    for _ in range(2):
+        kept = FaceStore(remote(tmp_path / "cache"), size=(64, 48), kept="decoded").batch(rows)
+        assert torch.equal(kept.require("images"), plain.require("images"))
+    shards = len(jpegs.manifest.shards)
+    assert len(list((tmp_path / "cache").glob("*-64x48.arrow"))) == shards
+    assert len(list((tmp_path / "cache").iterdir())) == 2 * shards
 
 
 def test_a_lock_whose_holder_died_holds_nobody_up(remote: Open, tmp_path: Path, expected: list[int]) -> None:

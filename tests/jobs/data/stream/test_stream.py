@@ -15,8 +15,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from duchenne_jobs.data import Dataset, DatasetError, DatasetWriter, forget_subject, open_dataset
+import duchenne_jobs.data
+from duchenne_jobs.data import Dataset, DatasetError, DatasetWriter, Description, forget_subject, open_dataset
 from duchenne_jobs.data.cache import ShardCache
+from duchenne_jobs.data.faces.decoding import NO_CLASS
 from duchenne_jobs.data.stream import FaceBatch, FaceStream
 
 FACES = 234  # of 240 rows
@@ -112,6 +114,31 @@ def test_batches_that_are_kept_are_not_written_to_again(jpegs: Dataset) -> None:
     assert all(torch.equal(batch.images, again.images) for batch, again in zip(batches, later, strict=True))  # type: ignore[arg-type]
 
 
+def test_a_face_without_landmarks_or_a_map_stays(
+    jpegs: Dataset, tmp_path: Path, rows_of_jpegs: list[dict[str, Any]]
+) -> None:
+    ids = cv2.imencode(".png", np.full((128, 128), 3, np.uint8))[1].tobytes()
+    rows = [row | {"parsing": None if number % 3 == 0 else ids} for number, row in enumerate(rows_of_jpegs[:40])]
+    for row in rows[::5]:
+        row["landmarks"] = None
+    columns = ("subject", "sequence", "frame", "image", "landmarks", "parsing", "labels")
+    fields = jpegs.manifest.model_dump(include=set(Description.model_fields))
+    description = Description(**fields | {"columns": columns, "parsing_classes": ("a", "b", "c", "d")})
+    with DatasetWriter(tmp_path / "some", description) as writer:
+        writer.write_rows(rows)
+    dataset = open_dataset(tmp_path / "some", cache=ShardCache(tmp_path / "cache"))
+    for cache in ("encoded", "decoded"):
+        stream = FaceStream(dataset, columns=("image", "landmarks", "parsing"), cache=cache, batch_size=100)  # type: ignore[arg-type]
+        (batch,) = stream
+        numbers = batch.rows
+        assert sorted(numbers.tolist()) == [number for number in range(40) if rows[number]["image"] is not None]
+        assert batch.landmarks is not None
+        assert batch.parsing is not None
+        assert torch.equal(torch.isnan(batch.landmarks).all((1, 2)), numbers % 5 == 0)
+        assert torch.equal((batch.parsing == NO_CLASS).all((1, 2)), numbers % 3 == 0)
+        assert torch.equal((batch.parsing == 3).all((1, 2)), numbers % 3 != 0)
+
+
 def test_only_rows_of_the_subjects_asked_for(jpegs: Dataset, rows_of_jpegs: list[dict[str, Any]]) -> None:
     rows = rows_of(list(FaceStream(jpegs, subjects={"S1", "S3"}, cache="bytes")))
     expected = [
@@ -188,6 +215,8 @@ def test_a_state_of_another_order_is_refused(jpegs: Dataset) -> None:
 def test_naming_the_package_costs_no_torch(run_python: Callable[..., CompletedProcess[str]]) -> None:
     code = (
         "import sys, duchenne_jobs.data.stream, duchenne_jobs.data.cache\n"
+        "assert 'FaceStream' in dir(duchenne_jobs.data)\n"
         "assert not {'torch', 'ray', 'botocore', 'tenacity', 'cv2'} & set(sys.modules)"
     )
     assert run_python(code).returncode == 0
+    assert duchenne_jobs.data.FaceStream is FaceStream
