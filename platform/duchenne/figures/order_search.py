@@ -114,7 +114,8 @@ def order_distance_evolution(data: SweepData) -> Figure:
     colours = method_colours(list(methods))
     for axes, (method, runs) in zip(panels, methods.items(), strict=False):
         _lines(axes, runs, colours[method])
-        axes.set_title(f"{method_name(method)}: {counts[method][0]} of {plural(counts[method][1], 'run')}")
+        axes.set_title(f"{method_name(method)}:\n{counts[method][0]} of {plural(counts[method][1], 'run')}")
+    panels[0].set_ylim(bottom=0)  # once every line is there: the panels share their scale, and this fixes its top
     for axes in panels[len(methods) :]:
         axes.set_visible(False)
     for axes in panels[::columns]:
@@ -129,7 +130,6 @@ def _lines(axes: Axes, runs: list[Trajectory], colour: str) -> None:
         (line,) = axes.plot(run.epochs, run.distances, color=line_colour, linewidth=1.2, marker=marker)
         line.set_gid(f"fold-{run.fold}-seed-{run.seed}")
     axes.set_xlabel("epoch")
-    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
