@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from duchenne.clusters.limits import Limits
 from duchenne.clusters.port import Json
 from duchenne.plan.teams import TEAMS_NAME, team_budget
 from duchenne.spec import Sweep
+from duchenne.spec.writing import to_yaml
 
 SPEC_NAME = "sweep.yaml"
 
@@ -19,7 +18,7 @@ def portable_spec(sweep: Sweep) -> str:
     spec: Json = sweep.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if sweep.prices.listed is not None:
         spec["prices"] = {"listed": sweep.prices.listed.model_dump(mode="json"), "spot": sweep.prices.spot}
-    return str(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    return to_yaml(spec)
 
 
 def portable_files(sweep: Sweep, home: Path | None) -> dict[str, str]:
@@ -36,7 +35,7 @@ def team_file(team: str, home: Path | None) -> dict[str, str]:
     budget = team_budget(home / TEAMS_NAME, team) if home is not None else None
     if budget is None:
         return {}
-    return {TEAMS_NAME: str(yaml.safe_dump({team: budget.model_dump(exclude_none=True)}, sort_keys=False))}
+    return {TEAMS_NAME: to_yaml({team: budget.model_dump(exclude_none=True)})}
 
 
 def entrypoint_words(spec: str, sweep_id: str, limits: Limits | None = None) -> list[str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from duchenne.spec import Asha, Fifo, MedianStopping, SpecError, Sweep, load_sweep, load_sweep_text, notes, rungs
+from duchenne.spec.reading import read_yaml
+from duchenne.spec.writing import to_yaml
 
 MINIMAL = """\
 apiVersion: duchenne/v1
@@ -277,11 +279,19 @@ SWEEPS = st.fixed_dictionaries(
 @given(data=SWEEPS)
 @settings(max_examples=60, deadline=None)
 def test_sweeps_round_trip(data: dict[str, object]) -> None:
-    sweep = load_sweep_text(yaml.safe_dump(data, allow_unicode=True))
+    sweep = load_sweep_text(to_yaml(data))
     dumped = sweep.model_dump(mode="json")
     assert Sweep.model_validate(dumped) == sweep
-    assert load_sweep_text(yaml.safe_dump(dumped)) == sweep
+    assert load_sweep_text(to_yaml(dumped)) == sweep
     assert Sweep.model_validate_json(sweep.model_dump_json()) == sweep
+
+
+@given(text=st.text(alphabet="0123456789eE+-._", min_size=1, max_size=6) | st.text(max_size=9))
+def test_text_that_looks_like_a_number_stays_text(text: str) -> None:
+    assume(text.isprintable())
+    document = read_yaml(to_yaml({"name": text}))
+    assert document.root is not None
+    assert document.root.plain() == {"name": text}
 
 
 @given(text=st.text(max_size=200) | st.text(alphabet="a:&*{}[]-!<>'\" \n#|?,%@`", max_size=80))
