@@ -207,7 +207,8 @@ def _trial(table: Table, sweep: Sweep, number: int, place: int, judge: Judge, pu
 def peer(table: Table, seed: int, budget: float, pruner: Callable[[], optuna.pruners.BasePruner]) -> Purse:
     """Optuna by itself: its TPE, told the mean over folds after every epoch, and one of its pruners."""
     sampler = optuna.samplers.TPESampler(seed=seed)
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner())
+    # Hyperband deals trials to brackets by the study's name.
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner(), study_name=f"seed {seed}")
     purse = Purse(table, budget)
     folds = table.scores.shape[1]
     try:
@@ -232,15 +233,15 @@ def peer(table: Table, seed: int, budget: float, pruner: Callable[[], optuna.pru
     return purse
 
 
-def methods(table: Table) -> dict[str, Callable[[Table, int, float], Purse]]:
-    """Everything that is compared, by name."""
-    halving = {"name": "asha", "grace_epochs": 1, "reduction_factor": 3}
-    # The first rung is what one epoch of the configuration in the middle costs.
-    grace = float(np.median(table.epoch_seconds))
+def methods(table: Table, first: int) -> dict[str, Callable[[Table, int, float], Purse]]:
+    """Everything that is compared, by name; `first` is the first rung in epochs, for peers as for ours."""
+    halving = {"name": "asha", "grace_epochs": first, "reduction_factor": 3}
+    # In cost the first rung is what so many epochs of the configuration in the middle cost.
+    grace = first * float(np.median(table.epoch_seconds))
     in_cost = {"name": "asha", "rungs": "worker_seconds", "grace": grace, "reduction_factor": 3}
-    sha = functools.partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=1, reduction_factor=3)
+    sha = functools.partial(optuna.pruners.SuccessiveHalvingPruner, min_resource=first, reduction_factor=3)
     hyperband = functools.partial(
-        optuna.pruners.HyperbandPruner, min_resource=1, max_resource=table.epochs, reduction_factor=3
+        optuna.pruners.HyperbandPruner, min_resource=first, max_resource=table.epochs, reduction_factor=3
     )
     return {
         PEERS[0]: functools.partial(peer, pruner=sha),
@@ -255,14 +256,14 @@ def methods(table: Table) -> dict[str, Callable[[Table, int, float], Purse]]:
     }
 
 
-def compared(table: Table, seeds: int) -> str:
+def compared(table: Table, seeds: int, first: int) -> str:
     """The table of one data set."""
     baseline = [ours(table, seed, float("inf"), RANDOM_TRIALS, algorithm="random") for seed in range(seeds)]
     whole = [purse.cost for purse in baseline]
     wanted = [purse.score_at(cost) for purse, cost in zip(baseline, whole, strict=True)]
     runs = {
         name: [method(table, seed, SHARE * whole[seed]) for seed in range(seeds)]
-        for name, method in methods(table).items()
+        for name, method in methods(table, first).items()
     }
     runs["random"] = baseline
     at_share = {
@@ -274,7 +275,8 @@ def compared(table: Table, seeds: int) -> str:
         f"{table.name}: {len(wholes)} configurations x {table.scores.shape[1]} folds x {table.epochs} epochs, "
         f"{table.metric} in points; best {max(wholes):.2f}, median {statistics.median(wholes):.2f}; an epoch of a fold "
         f"takes {table.epoch_seconds.min():.3f} to {table.epoch_seconds.max():.3f} s of CPU ({table.made})",
-        f"random, {RANDOM_TRIALS} whole trials: {statistics.fmean(wanted):.2f} points, {statistics.fmean(whole):.0f} s",
+        f"random, {RANDOM_TRIALS} whole trials: {statistics.fmean(wanted):.2f} points, {statistics.fmean(whole):.0f} "
+        f"s; first rung of all: epoch {first}",
         "",
         f"{'method':24s}{'at 40 %':>9s}  {'minus random at 100 %':26s}"
         + "".join(f"{f'minus {rival}':30s}" for rival in PEERS)
@@ -349,6 +351,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--races", type=int, default=300, help="simulated sweeps a line of the racing table")
+    parser.add_argument("--first", nargs="+", type=int, default=[1, 3], help="first rungs in epochs")
     parser.add_argument("--tables", nargs="+", default=["toy", "yeast"])
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/search_efficiency_DATE.txt")
     arguments = parser.parse_args()
@@ -362,7 +365,7 @@ def main() -> None:
                 "score: whole cross-validation of the selected configuration; cost: seconds of CPU of its epochs",
                 arguments.seeds,
             ),
-            *(compared(table, arguments.seeds) for table in tables),
+            *(compared(table, arguments.seeds, first) for table in tables for first in arguments.first),
             raced(arguments.races),
         ]
     )
