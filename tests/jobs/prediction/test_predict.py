@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -27,6 +26,7 @@ from duchenne_jobs.prediction.faces import FaceCutter, detector_of
 from duchenne_jobs.prediction.networks import Ensemble, load_ensemble
 from duchenne_jobs.prediction.predict import open_source, predict_source
 from duchenne_jobs.prediction.sources import CHUNK_ROWS
+from duchenne_jobs.training.checkpoint import load_checkpoint, save_checkpoint
 from duchenne_jobs.training.faces import FaceStore
 
 Trained = Callable[..., list[Path]]
@@ -296,7 +296,9 @@ def test_a_checkpoint_that_is_lost_or_damaged_is_named(toy: Dataset, trained: Tr
     ):
         load_ensemble([tmp_path / "gone.pt"], CPU)
     (path,) = trained(toy, {"name": "vmnc"})
-    state: dict[str, Any] = torch.load(path, weights_only=True)
-    torch.save({key: value for key, value in state.items() if key != "data"}, tmp_path / "old.pt")
-    with pytest.raises(PredictionError, match=r"old\.pt does not say what its network was built for"):
-        load_ensemble([tmp_path / "old.pt"], CPU)
+    state = load_checkpoint(path)
+    assert state is not None
+    old = tmp_path / f"old{path.suffix}"
+    save_checkpoint(old, {key: value for key, value in state.items() if key != "data"})
+    with pytest.raises(PredictionError, match=r"old\.\w+ does not say what its network was built for"):
+        load_ensemble([old], CPU)

@@ -24,7 +24,7 @@ from duchenne_jobs.training import (
     SegmentResult,
     inner_predictions_path,
 )
-from duchenne_jobs.training.checkpoint import load_checkpoint
+from duchenne_jobs.training.checkpoint import load_checkpoint, previous_of
 from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
 from duchenne_jobs.training.soft_orders import soft_orders_path
 from duchenne_jobs.training.split import plan_folds
@@ -250,6 +250,7 @@ def test_soft_orders_of_an_evaluation_are_kept_epoch_by_epoch(job: MakeJob, sche
     assert [line["epoch"] for line in soft_orders(subject)] == [1, 2, 3, 4, 5]
     # A run that lost its checkpoint writes them anew, not twice.
     checkpoint_path(subject).unlink()
+    previous_of(checkpoint_path(subject)).unlink()
     FoldJobRunner().run(subject, 4, scheduler())
     assert soft_orders(subject) == lines
     runner.run(job(), 2, scheduler())

@@ -57,7 +57,7 @@ def test_validate_names_every_error_with_its_line_and_exits_2(sweep: Path, capsy
 
 
 def test_plan_counts_and_prints_one_json_document(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(["plan", str(sweep), "--json"]) == 0
+    assert call(["plan", str(sweep), "--json", "--home", str(sweep.parent / "home")]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert plan["trials"] == 2
     assert plan["fold_jobs"] == 2 * 3 * 2 + (1 + 1) * 3 * 2 + 3

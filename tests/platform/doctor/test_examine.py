@@ -119,7 +119,7 @@ def test_a_machine_with_all(
     assert found["S3"]["seen"] == "s3://faces/disfa: can be listed"
     assert found["records"]["state"] == "ok"
     assert call(["doctor", "--home", str(tmp_path)]) == 0
-    assert f"S3: {s3_url}: answers, 1 buckets" in capsys.readouterr().out
+    assert f"S3: {s3_url}: answers, " in capsys.readouterr().out
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
