@@ -136,13 +136,14 @@ class Draw:
         return max(over)
 
     def bound(self, played: Played) -> float:
-        """docs/budget.md: n p (max(0, s + w + l - m) + b) as a share of the limit, and 0 within the margin."""
+        """docs/budget.md: k p (max(0, s + w + l - m) + b) as a share of the limit, and 0 within the margin."""
         beyond = max(0.0, self.late + played.load.queue.longest - MARGIN_SECONDS)
         if not beyond:
             return 0.0
-        workers, rate = self.cluster.nodes.workers, played.truth.rate
-        dollars = workers * rate.usd_per_second * (beyond + rate.quantum_seconds) / (self.limits.usd or 1.0)
-        gpus = workers * played.truth.gpus * beyond / self.limits.gpu_seconds if self.limits.gpu_seconds else 0.0
+        rate = played.truth.rate
+        late = sum(held.fate in ("stopped", "lost") for held in played.truth.held)
+        dollars = late * rate.usd_per_second * (beyond + rate.quantum_seconds) / (self.limits.usd or 1.0)
+        gpus = late * played.truth.gpus * beyond / self.limits.gpu_seconds if self.limits.gpu_seconds else 0.0
         return max(dollars, gpus)
 
 
