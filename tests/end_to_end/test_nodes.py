@@ -170,6 +170,10 @@ def network() -> Iterator[Network]:
         yield built
 
 
+@pytest.mark.skipif(
+    "DUCHENNE_TEST_NODES" not in os.environ,
+    reason="three Ray nodes in network namespaces take 5 to 9 minutes: set DUCHENNE_TEST_NODES=1",
+)
 @pytest.mark.timeout(900)
 def test_a_link_is_cut_and_every_result_is_there_once(duchenne: Any, network: Network, tmp_path: Path) -> None:
     sweep, log = tmp_path / "nodes.yaml", tmp_path / "run.log"
