@@ -53,10 +53,13 @@ def to_integers(amounts: Amounts, rounding: Any, what: str) -> dict[str, int | N
     values: dict[str, int | None] = {}
     for unit, (_, scale) in UNITS.items():
         value: float | None = getattr(amounts, unit)
-        if value is not None and not 0 <= value * scale < 2**62:
+        if not value:  # most leases count one unit or two
+            values[unit] = None if value is None else 0
+            continue
+        if not 0 <= value * scale < 2**62:
             raise RecordsError(f"an {what} must be a number >= 0, but {unit} is {value}; correct it")
         # The first rounding takes off what binary fractions add: 0.1 USD is 100,000,000 nano-dollars, not one more.
-        values[unit] = None if value is None else int(rounding(round(value * scale, 3)))
+        values[unit] = int(rounding(round(value * scale, 3)))
     return values
 
 
