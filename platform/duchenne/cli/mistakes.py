@@ -12,13 +12,14 @@ def explain(error: Exception) -> tuple[str, int]:
     """(message, exit code) of an exception that reached the command line."""
     from duchenne.plan.teams import TeamBudgetSpent
     from duchenne.records.errors import LockHeldError, NotFoundError, RecordsConflictError, RecordsError
+    from duchenne.search.errors import SearchBroken
     from duchenne.spec import SpecError
 
     if isinstance(error, SpecError):
         return str(error), WRONG_INPUT
     if isinstance(error, NotFoundError | RecordsConflictError):
         return f"error: {error}", WRONG_INPUT
-    if isinstance(error, LockHeldError | RecordsError):
+    if isinstance(error, LockHeldError | RecordsError | SearchBroken):
         return f"error: {error}", FAILED
     if isinstance(error, TeamBudgetSpent):
         return f"error: {error}", OUT_OF_BUDGET

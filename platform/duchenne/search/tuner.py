@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ray import tune
@@ -19,6 +22,7 @@ from duchenne.records import Trial, holder_name
 from duchenne.records.port import RunRecords
 from duchenne.records.rows import FINISHED
 from duchenne.search.driver_only import DriverOnly
+from duchenne.search.errors import SearchBroken
 from duchenne.search.jobs import SweepContext
 from duchenne.search.judge import Judge, Verdict, waves
 from duchenne.search.on_record import record_rung, replays_of, rung_of, subjects_on_record
@@ -33,10 +37,6 @@ if TYPE_CHECKING:
     from duchenne.pool.run import FoldPool
 
 TRIAL_CPUS = 0.001  # a trial only waits; Tune refuses a trial that holds nothing
-
-
-class SearchBroken(Exception):  # noqa: N818 - reads as the fact it states
-    """Tune ended because something beside it did, such as the records; the message is one line."""
 
 
 class SearchPool(Protocol):
@@ -215,12 +215,26 @@ def run_search(
             log_to_file=False,
         ),
     )
-    with _quiet():
-        try:
-            tuner.fit()
-        except TuneError as error:
-            # Tune passes on what a callback raised as the text of a traceback: its last line says what happened.
-            raise SearchBroken(str(error).strip().splitlines()[-1]) from error
+    with _quiet(), _one_line(pool.storage):
+        tuner.fit()
+
+
+@contextmanager
+def _one_line(storage: Path) -> Iterator[None]:
+    """Make one line of what ends Tune."""
+    try:
+        yield
+    except TuneError as error:
+        # Tune passes on what a callback raised as the text of a traceback: its last line says what happened.
+        raise SearchBroken(str(error).strip().splitlines()[-1]) from error
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        # Tune reads its own files back when it ends; a full disk has cut them short.
+        free = shutil.disk_usage(storage).free / 2**20
+        said = " ".join(str(error).split())
+        raise SearchBroken(
+            f"Ray Tune must write its state under {storage} and read it back, but {said!r} came with {free:.0f} MiB "
+            "free on that disk; free some space if it is full, then resume: what is recorded is kept"
+        ) from error
 
 
 @contextmanager
