@@ -116,28 +116,15 @@ def export(
 
 
 def _ensemble(entry: Entry, home: Path, fold: int | None, seed: int | None) -> Ensemble:
-    """The networks of an entry: one a fold and seed, of which each has seen other subjects."""
+    """The networks of an entry."""
     import torch
 
-    from duchenne_jobs.config import BASELINE_NAMES
-    from duchenne_jobs.prediction import PredictionError
+    from duchenne.boards.networks import networks_of
     from duchenne_jobs.prediction.networks import load_ensemble
-    from duchenne_jobs.training.checkpoint import checkpoint_file
 
-    if entry.method in BASELINE_NAMES:
-        raise PredictionError(f"{entry.id} is a comparator of scikit-learn, which keeps no model; name another entry")
-    chosen = [
-        file
-        for file in entry.predictions
-        if (fold is None or file.fold == fold) and (seed is None or file.seed == seed)
-    ]
-    if not chosen:
-        have = ", ".join(f"fold {file.fold} seed {file.seed}" for file in entry.predictions) or "none"
-        raise PredictionError(f"{entry.id} has no network of fold {fold} and seed {seed}; it has {have}")
-    # A job's checkpoint stands beside its predictions, under the same name.
-    paths = [home / file.path for file in chosen]
-    checkpoints = [checkpoint_file(path.parent.parent / "checkpoints", path.stem) for path in paths]
-    return load_ensemble(checkpoints, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return load_ensemble(
+        networks_of(entry, home, fold, seed), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
 
 
 def _thresholds(entry: Entry, ensemble: Ensemble, wanted: str) -> Any:

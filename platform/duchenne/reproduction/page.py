@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from duchenne import figures
 from duchenne.boards.published import PublishedTable
 from duchenne.figures import NoData, read_sweep
 from duchenne.records import RecordStore
+from duchenne.reproduction.couples import couples_found
 from duchenne.reproduction.lines import Line, ReproducedTable, board_of, reproduced_tables
 
 PICTURES = "pictures/reproduction"
@@ -40,10 +43,7 @@ FIGURES = (
     ),
     Reproduced("2.9", ("figure-2-9",), "order_counts", "What the number of orders M and order dropout k do."),
 )
-NOT_ON_RECORD = (
-    "Figure 2.15: its matrix takes a run for each couple of orders, and the weights that XMONET gives to each half of "
-    "the rows; `figure_2_15.yaml` trains one couple, and the records hold no weights by row",
-)
+COUPLES = "figure-2-15"  # a sweep for each couple of orders, all of one name
 _HEAD = """\
 # Reproduction of the thesis
 
@@ -136,9 +136,8 @@ def _settings(table: ReproducedTable) -> Iterator[str]:
 
 def _draw(store: RecordStore, home: Path, folder: Path) -> tuple[list[str], list[str]]:
     """Sections of the figures that the records can show, and what is missing for the others."""
-    from matplotlib import pyplot
-
-    sections, missing = [], [*NOT_ON_RECORD]
+    sections: list[str] = []
+    missing: list[str] = []
     newest = {summary.name: summary.id for summary in reversed(store.summaries()) if summary.state == "succeeded"}
     for wanted in FIGURES:
         title = f"Figure {wanted.number}"
@@ -151,14 +150,28 @@ def _draw(store: RecordStore, home: Path, folder: Path) -> tuple[list[str], list
         except NoData as nothing:
             missing.append(f"{title}: {nothing}")
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        picture = f"figure-{wanted.number.replace('.', '-')}.png"
-        figure.savefig(folder / picture, dpi=150)
-        pyplot.close(figure)
-        sections.append(
-            f"## {title}\n\n{wanted.caption} Sweep `{sweep}`.\n\n![{wanted.caption}]({PICTURES}/{picture})\n"
-        )
+        sections.append(_picture(figure, folder, wanted.number, f"{wanted.caption} Sweep `{sweep}`.", wanted.caption))
+    shares, runs = couples_found(store, home, COUPLES)
+    if not shares:
+        missing.append(f"Figure 2.15: no finished sweep called {COUPLES}, of which it takes one for each couple")
+        return sections, missing
+    caption = "How often XMONET finds the orders of both halves of the split toy."
+    tasks = len(next(iter(shares))[0])
+    text = f"{caption} {len(shares)} of the couples, {runs} runs each, T = {tasks}; the thesis has T = 4."
+    figure = figures.order_finding(shares, f"sweeps {COUPLES}, one a couple")
+    sections.append(_picture(figure, folder, "2.15", text, caption))
     return sections, missing
+
+
+def _picture(figure: Figure, folder: Path, number: str, text: str, caption: str) -> str:
+    """The section of a figure, which is saved and closed."""
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = f"figure-{number.replace('.', '-')}.png"
+    figure.savefig(folder / picture, dpi=150)
+    pyplot.close(figure)
+    return f"## Figure {number}\n\n{text}\n\n![{caption}]({PICTURES}/{picture})\n"
 
 
 def _not_run(left: list[ReproducedTable], missing: list[str]) -> str:
