@@ -34,7 +34,7 @@ from duchenne.figures import (
 )
 from duchenne.figures.board import SHOWN_ENTRIES
 from duchenne.figures.costs import Stretch, cumulative
-from duchenne.figures.orders import entropy, mean_soft_orders
+from duchenne.figures.soft_orders import entropy, mean_soft_orders
 from duchenne.figures.style import BLUE, spread
 from duchenne.figures.trials import value_text
 from duchenne_jobs.evaluation import task_f1 as f1_of

@@ -11,6 +11,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from duchenne.boards import CountsError
+from duchenne.figures.soft_orders import SoftOrders
 from duchenne.records import RecordsConflictError, RecordStore
 from duchenne.records.board_rows import Standing
 from duchenne.server import queries
@@ -19,7 +20,7 @@ from duchenne.server.api.figures import figure_files
 from duchenne.server.comparing import Comparison, compare, flat
 from duchenne.server.pages.cache import Recent
 from duchenne.server.pages.evidence import Evidence, evidence_of
-from duchenne.server.pages.orders import Kept, Orders, kept_of
+from duchenne.server.pages.orders import Kept, kept_of
 from duchenne.server.pages.plots.evolution import position_plot
 from duchenne.server.pages.plots.intervals import IntervalScale
 from duchenne.server.pages.plots.matrix import small_matrices, soft_order_plot
@@ -78,7 +79,7 @@ class EntryView:
     evidence: Evidence | None
     no_evidence: str | None
     calibration: Markup
-    orders: Orders | None
+    orders: SoftOrders | None
     order_plot: Markup
     order_epochs: Markup
     positions: Markup
@@ -218,7 +219,7 @@ def _calibration(evidence: Evidence | None) -> Markup:
     return reliability_plot([(bin_.rows, bin_.predicted, bin_.frequency) for bin_ in evidence.bins], evidence.ece)
 
 
-def _order_plot(orders: Orders | None) -> Markup:
+def _order_plot(orders: SoftOrders | None) -> Markup:
     if orders is None:
         return Markup("")
     step, task = divmod(int(orders.final.argmax()), len(orders.tasks))
@@ -226,7 +227,7 @@ def _order_plot(orders: Orders | None) -> Markup:
     return soft_order_plot("soft-order", orders.final, orders.tasks, title)
 
 
-def _order_epochs(orders: Orders | None) -> Markup:
+def _order_epochs(orders: SoftOrders | None) -> Markup:
     if orders is None or len(orders.epochs) < 2:
         return Markup("")
     count = min(SHOWN_EPOCHS, len(orders.epochs))
@@ -237,7 +238,7 @@ def _order_epochs(orders: Orders | None) -> Markup:
     return small_matrices("order-epochs", [orders.means[place] for place in chosen], names, title, side)
 
 
-def _positions(orders: Orders | None) -> Markup:
+def _positions(orders: SoftOrders | None) -> Markup:
     if orders is None or len(orders.epochs) < 2:
         return Markup("")
     return position_plot(orders.epochs, orders.positions, orders.tasks)

@@ -1,6 +1,6 @@
 """What an entry's runs kept of their orders and their attention: small files beside its predictions.
 
-Shapes: J runs, E epochs, T steps and tasks, Q queries, h x w patches.
+Shapes: Q queries, h x w patches.
 """
 
 from __future__ import annotations
@@ -11,43 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from duchenne.figures.source import SweepData
+from duchenne.figures.soft_orders import SoftOrders, mean_soft_orders
+from duchenne.figures.source import NoData, SweepData
 from duchenne.records import RecordStore
 from duchenne.records import Sweep as SweepRecord
 from duchenne.server.pages.cache import Recent
 from duchenne.spec import Sweep
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Orders:
-    """The soft order of a method, mean over folds and seeds; row = time step, column = task.
-
-    Attributes:
-        runs: J; `tasks`: T names of the columns.
-        epochs: those that every run has; `means`: (E, T, T) after each; `final`: (T, T) after each run's last.
-    """
-
-    runs: int
-    tasks: tuple[str, ...]
-    epochs: tuple[int, ...]
-    means: FloatArray
-    final: FloatArray
-
-    @property
-    def positions(self) -> FloatArray:
-        """(E, T) the mean time step of each task, from 1 on."""
-        steps = np.arange(1, len(self.tasks) + 1, dtype=np.float64)
-        positions: FloatArray = np.einsum("est,s->et", self.means, steps) / self.means.sum(axis=1)
-        return positions
-
-    @property
-    def entropies(self) -> FloatArray:
-        """(E,) entropy of a step, mean over steps, as a share of log T: 1 is no preference, 0 a single order."""
-        logs = np.log(self.means, out=np.zeros_like(self.means), where=self.means > 0)
-        entropies: FloatArray = -(self.means * logs).sum(axis=2).mean(axis=1) / np.log(len(self.tasks))
-        return entropies
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +34,7 @@ class Attention:
 class Kept:
     """What was kept; None where nothing was."""
 
-    orders: Orders | None
+    orders: SoftOrders | None
     attention: Attention | None
 
 
@@ -92,21 +63,11 @@ def _read(store: RecordStore, home: Path, record: SweepRecord, method: str, task
     return Kept(_orders(data, tasks), _attention(data))
 
 
-def _orders(data: SweepData, tasks: tuple[str, ...]) -> Orders | None:
-    runs = [{epoch: kept.soft_order for epoch, kept in epochs.items()} for epochs in data.order_records().values()]
-    shapes = {matrix.shape for epochs in runs for matrix in epochs.values()}
-    if len(shapes) != 1:
+def _orders(data: SweepData, tasks: tuple[str, ...]) -> SoftOrders | None:
+    try:
+        return mean_soft_orders(data, tasks)
+    except NoData:
         return None
-    size = next(iter(shapes))[0]
-    shared = sorted(set.intersection(*(set(epochs) for epochs in runs)))
-    if shapes != {(size, size)} or size < 2 or not shared:
-        return None
-    names = data.sweep.model.orders.step_names(tasks)
-    if len(names) != size:
-        names = tuple(f"task {number + 1}" for number in range(size))
-    means = np.stack([np.mean([epochs[epoch] for epochs in runs], axis=0) for epoch in shared])
-    final = np.mean([epochs[max(epochs)] for epochs in runs], axis=0)
-    return Orders(len(runs), names, tuple(shared), means, final)
 
 
 def _attention(data: SweepData) -> Attention | None:
