@@ -136,23 +136,23 @@ class Draw:
         return max(over)
 
     def bound(self, played: Played) -> float:
-        """docs/budget.md: k p (max(0, s + w + l - m) + b) as a share of the limit, and 0 within the margin."""
+        """docs/budget.md: n (1 + d) p (max(0, s + w + l - m) + b) as a share of the limit, and 0 within the margin."""
         beyond = max(0.0, self.late + played.load.queue.longest - MARGIN_SECONDS)
         if not beyond:
             return 0.0
-        rate = played.truth.rate
-        late = sum(held.fate in ("stopped", "lost") for held in played.truth.held)
+        truth, rate = played.truth, played.truth.rate
+        late = self.cluster.nodes.workers * (1 + truth.events["driver killed"])
         dollars = late * rate.usd_per_second * (beyond + rate.quantum_seconds) / (self.limits.usd or 1.0)
-        gpus = late * played.truth.gpus * beyond / self.limits.gpu_seconds if self.limits.gpu_seconds else 0.0
+        gpus = late * truth.gpus * beyond / self.limits.gpu_seconds if self.limits.gpu_seconds else 0.0
         return max(dollars, gpus)
 
 
 class CountedStore(RecordStore):
     """The database's records; what they are asked is not counted."""
 
-    def made(self) -> tuple[int, int]:
+    def made(self) -> int:
         """Calls cost the same whatever is behind them."""
-        return 0, 0
+        return 0
 
 
 @dataclass

@@ -54,13 +54,17 @@ def simulate(
     model = _model(sweep, resolve(home), epoch_seconds)
 
     from duchenne.plan.leasing import QUANTUM_SECONDS
-    from duchenne.simulation.cluster import cluster_of
+    from duchenne.simulation.cluster import cluster_of, fold_groups
     from duchenne.simulation.model import Failures
     from duchenne.simulation.report import report
     from duchenne.simulation.sweep import Simulation
 
     wrong = Failures(failures, losses, driver_deaths, skew)
     cluster = cluster_of(sweep, model, nodes, workers_per_node, startup_seconds, spot_evictions, noise, wrong)
+    try:
+        fold_groups(sweep, cluster)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     played = Simulation(sweep, cluster, seed, quantum_seconds=quantum or QUANTUM_SECONDS).play()
     summed = report(played, cluster)
     if out is not None:

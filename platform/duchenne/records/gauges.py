@@ -6,23 +6,24 @@ progress is looked up by its running jobs, so that no query reads every result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from duchenne.records import accounts
 from duchenne.records.board_models import TeamRow
 from duchenne.records.database import Database
 from duchenne.records.limits import UNITS, to_amounts
 from duchenne.records.models import (
+    AccountRow,
     AttemptRow,
     EntryRow,
     EventRow,
     FoldJobRow,
-    LeaseRow,
     ResultRecord,
     SweepRow,
     TrialRow,
@@ -156,33 +157,20 @@ def _count_trials_and_jobs(session: Session, by_id: Mapping[str, SweepGauges]) -
 
 
 def _sum_leases(session: Session, by_id: Mapping[str, SweepGauges]) -> None:
-    settled, opened = LeaseRow.settled_at.is_not(None), LeaseRow.settled_at.is_(None)
-    columns = (func.count().filter(opened), *_lease_sums(settled, opened))
-    statement = select(LeaseRow.sweep, *columns).where(LeaseRow.sweep.in_(by_id)).group_by(LeaseRow.sweep)
-    for sweep, open_leases, *sums in session.execute(statement):
-        row = by_id[sweep]
-        row.open_leases = open_leases
-        row.spent, row.reserved = _spent_and_reserved(sums)
+    for account in session.scalars(select(AccountRow).where(AccountRow.sweep.in_(by_id))):
+        row = by_id[account.sweep]
+        row.open_leases = account.open_leases
+        row.spent, row.reserved = _known(accounts.sums_of(account))
 
 
-def _lease_sums(settled: ColumnElement[bool], opened: ColumnElement[bool]) -> list[ColumnElement[Any]]:
-    """For each unit: how many leases count it, what the settled ones spent, what the open ones reserve."""
-    columns: list[ColumnElement[Any]] = []
-    for suffix, _ in UNITS.values():
-        reserved, spent = getattr(LeaseRow, f"reserved_{suffix}"), getattr(LeaseRow, f"spent_{suffix}")
-        columns += [func.count(reserved), func.sum(spent).filter(settled), func.sum(reserved).filter(opened)]
-    return columns
-
-
-def _spent_and_reserved(sums: Sequence[Any]) -> tuple[Amounts, Amounts]:
-    """The values of `_lease_sums` as amounts. A unit that no lease counts is unknown, not 0."""
-    spent: dict[str, int | None] = {}
-    reserved: dict[str, int | None] = {}
-    for number, unit in enumerate(UNITS):
-        counted, settled_sum, open_sum = sums[3 * number : 3 * number + 3]
-        spent[unit] = int(settled_sum or 0) if counted else None
-        reserved[unit] = int(open_sum or 0) if counted else None
-    return to_amounts(spent), to_amounts(reserved)
+def _known(sums: Mapping[str, Mapping[str, int | None]]) -> tuple[Amounts, Amounts]:
+    """Spent and reserved. A unit that no lease counts is unknown, not 0."""
+    spent, reserved = sums["spent"], sums["reserved"]
+    counted = [unit for unit in UNITS if spent[unit] is not None or reserved[unit] is not None]
+    return (
+        to_amounts({unit: spent[unit] or 0 if unit in counted else None for unit in UNITS}),
+        to_amounts({unit: reserved[unit] or 0 if unit in counted else None for unit in UNITS}),
+    )
 
 
 def _count_events(session: Session, by_id: Mapping[str, SweepGauges]) -> None:
@@ -219,16 +207,7 @@ def _find_progress(session: Session, by_id: Mapping[str, SweepGauges]) -> None:
 
 def _teams(session: Session, now: datetime, most: int) -> tuple[list[TeamGauges], int]:
     """Teams with a limit, or with a lease that counts in this month, by name."""
-    begin = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    settled, opened = LeaseRow.settled_at >= begin, LeaseRow.settled_at.is_(None)
-    columns = _lease_sums(settled, opened)
-    leases = (
-        select(SweepRow.team, *columns)
-        .join(LeaseRow, LeaseRow.sweep == SweepRow.id)
-        .where(settled | opened)
-        .group_by(SweepRow.team)
-    )
-    sums = {team: values for team, *values in session.execute(leases)}
+    sums = accounts.month_sums(session, now)
     limits = {
         team: Amounts(usd=usd, gpu_seconds=None if hours is None else hours * 3600)
         for team, usd, hours in session.execute(
@@ -239,7 +218,7 @@ def _teams(session: Session, now: datetime, most: int) -> tuple[list[TeamGauges]
     names = sorted(sums.keys() | limits.keys())
     teams = []
     for name in names[:most]:
-        spent, reserved = _spent_and_reserved(sums[name]) if name in sums else (Amounts(), Amounts())
+        spent, reserved = _known(sums[name]) if name in sums else (Amounts(), Amounts())
         teams.append(TeamGauges(name, spent, reserved, limits.get(name, Amounts())))
     return teams, len(names) - len(teams)
 

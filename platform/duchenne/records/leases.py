@@ -5,9 +5,9 @@ For every limited unit, at every moment and whatever the interleaving:
 reserved. One that does is recorded as it is, with its overshoot in the audit, and leaves that much less for the next.
 
 What is kept back for later counts beside the lease that asks, and a team's month beside the sweep's budget: see
-`reserve`. A lease that ran out unsettled still counts at its full reservation: nobody knows what its holder spent. The
-units of a lease add up over a sweep, so concurrent jobs must not each reserve the sweep's wall time: its driver does,
-once.
+`reserve`. A lease that ran out counts at its full reservation until its holder says what it spent, if it ever does: see
+`settle`. The units of a lease add up over a sweep, so concurrent jobs must not each reserve the sweep's wall time: its
+driver does, once. The sums are kept, not taken anew: see `duchenne.records.accounts`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from duchenne.records import clean
+from duchenne.records import accounts, clean
 from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
 from duchenne.records.limits import UNITS, plus, refusal_of, to_amounts, to_floats, to_integers, to_utc
@@ -83,9 +83,11 @@ class Ledger:
                 opened_at=moment,
                 expires_at=moment + timedelta(seconds=ttl),
                 wasted=False,
+                presumed=False,
             )
             _set(lease, "reserved", asked)
             session.add(lease)
+            accounts.open_lease(session, sweep, asked)
             session.flush()
             return to_lease(lease)
 
@@ -99,10 +101,10 @@ class Ledger:
         keep: Amounts | None = None,
         team: Amounts | None = None,
         now: datetime | None = None,
-    ) -> Lease | Refusal:
+    ) -> Refusal | None:
         """Reserve `extra` on top, and run for `ttl` seconds from now. A refusal leaves the lease as it is.
 
-        `keep` and `team` are those of `reserve`.
+        `keep` and `team` are those of `reserve`. None: it is renewed.
 
         Raises:
             RecordsConflictError: the lease is settled or ran out: settle it and reserve anew.
@@ -124,15 +126,16 @@ class Ledger:
                 return refusal
             held = _get(row, "reserved")
             _set(row, "reserved", {unit: plus(held[unit], asked[unit]) for unit in UNITS})
+            accounts.extend_lease(session, row.sweep, asked)
             row.expires_at = max(row.expires_at, moment + timedelta(seconds=ttl))
-            session.flush()
-            return to_lease(row)
+            return None
 
     def settle(self, lease: int, observed: Amounts, *, wasted: bool = False, now: datetime | None = None) -> Lease:
         """Close a lease on what was observed. A unit that nobody observed (None) counts as reserved.
 
-        More than was reserved is recorded as spent, with an event that says how much. A settled lease is not modified;
-        what a holder thought dead reports late goes into the audit.
+        More than was reserved is recorded as spent, with an event that says how much. The holder of a lease that ran
+        out may report late, once: what it says takes the place of what `expire` presumed, in the month of that, and
+        goes into the audit. Otherwise a settled lease is not modified, and a report goes into the audit alone.
         """
         seen = to_integers(observed, math.ceil, "observed amount")
         with self.database.write() as session:
@@ -143,13 +146,18 @@ class Ledger:
             over = {unit: (spent[unit] or 0) - (reserved[unit] or 0) for unit in UNITS}
             detail = {"lease": row.id, "reserved": to_floats(reserved), "observed": to_floats(spent)}
             if row.settled_at is not None:
-                if spent != _get(row, "spent"):
+                before = _get(row, "spent")
+                if spent != before:
                     session.add(_event(row, moment, "lease settled late", detail))
-                return to_lease(row)
-            if any(excess > 0 for excess in over.values()):
-                session.add(_event(row, moment, "lease overshot", detail))
-            _set(row, "spent", spent)
-            row.settled_at, row.wasted = moment, wasted
+                if not row.presumed:
+                    return to_lease(row)
+                accounts.add_spent(session, row.sweep, row.settled_at, accounts.negative(before), row.wasted)
+                moment = row.settled_at
+            else:
+                if any(excess > 0 for excess in over.values()):
+                    session.add(_event(row, moment, "lease overshot", detail))
+                accounts.close_lease(session, row.sweep, reserved)
+            _spend(session, row, moment, spent, wasted=wasted, presumed=False)
             session.flush()
             return to_lease(row)
 
@@ -166,8 +174,9 @@ class Ledger:
                 row, _ = _locked(session, lease)
                 if row.settled_at is not None or row.expires_at > moment:
                     continue
-                _set(row, "spent", _get(row, "reserved"))
-                row.settled_at, row.wasted = moment, True
+                reserved = _get(row, "reserved")
+                accounts.close_lease(session, row.sweep, reserved)
+                _spend(session, row, moment, reserved, wasted=True, presumed=True)
                 session.add(_event(row, moment, "lease expired", {"lease": row.id, "holder": row.holder}))
                 ended.append(row)
             session.flush()
@@ -180,22 +189,13 @@ class Ledger:
             budget = Amounts(
                 usd=row.budget_usd, gpu_seconds=row.budget_gpu_seconds, wall_seconds=row.budget_wall_seconds
             )
-            settled, opened = LeaseRow.settled_at.is_not(None), LeaseRow.settled_at.is_(None)
-            counted = [func.count(_column("reserved", unit)) for unit in UNITS]
-            counts = session.execute(select(*counted).where(LeaseRow.sweep == sweep)).one()
+            sums = accounts.account(session, sweep)
 
-            def known(side: str, which: ColumnElement[bool]) -> Amounts:
-                sums = _sums(session, sweep, side, which)
-                return to_amounts(
-                    {unit: (sums[unit] or 0) if n else None for unit, n in zip(UNITS, counts, strict=True)}
-                )
+        def known(side: str) -> Amounts:
+            counted = sums["reserved"]
+            return to_amounts({unit: None if counted[unit] is None else sums[side][unit] or 0 for unit in UNITS})
 
-            return {
-                "budget": budget,
-                "spent": known("spent", settled),
-                "reserved": known("reserved", opened),
-                "wasted": known("spent", settled & LeaseRow.wasted.is_(True)),
-            }
+        return {"budget": budget, **{side: known(side) for side in ("spent", "reserved", "wasted")}}
 
     def balance(self, sweep: str) -> dict[str, dict[str, float | None]]:
         """The shape of `duchenne cost`: `totals`, each as {"usd", "gpu_hours", "wall_seconds"}."""
@@ -209,7 +209,7 @@ class Ledger:
         """
         with self.database.read() as session:
             moment = to_utc(now) or self.database.now(session)
-            sides = _month_sums(session, team, moment)
+            sides = _month(session, team, moment)
         return {side: to_amounts(sums) for side, sums in sides.items()}
 
     def _over_month(
@@ -222,7 +222,7 @@ class Ledger:
             # after the sweep's row, so that nobody waits in a ring. SQLite has one writer at a time anyway.
             session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"team:{sweep.team}", 0))))
         bounds = to_integers(team, math.floor, "limit")
-        sides = _month_sums(session, sweep.team, moment)
+        sides = _month(session, sweep.team, moment)
         return refusal_of(sweep.id, bounds, sides["spent"], sides["reserved"], asked, team=sweep.team)
 
     def leases(self, sweep: str, *, open_only: bool = False) -> list[Lease]:
@@ -241,27 +241,23 @@ def _over_limit(
         usd=sweep.budget_usd, gpu_seconds=sweep.budget_gpu_seconds, wall_seconds=sweep.budget_wall_seconds
     )
     bounds = to_integers(budget, math.floor, "limit")
-    spent = _sums(session, sweep.id, "spent", LeaseRow.settled_at.is_not(None))
-    reserved = _sums(session, sweep.id, "reserved", LeaseRow.settled_at.is_(None))
-    return refusal_of(sweep.id, bounds, spent, reserved, asked, kept=to_integers(keep or Amounts(), math.ceil, "share"))
+    sums = accounts.account(session, sweep.id)
+    kept = to_integers(keep or Amounts(), math.ceil, "share")
+    return refusal_of(sweep.id, bounds, sums["spent"], sums["reserved"], asked, kept=kept)
 
 
-def _month_sums(session: Session, team: str, moment: datetime) -> dict[str, dict[str, int | None]]:
-    begin = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    sides = {"spent": LeaseRow.settled_at >= begin, "reserved": LeaseRow.settled_at.is_(None)}
-    sums = {}
-    for side, which in sides.items():
-        columns = [func.sum(_column(side, unit)) for unit in UNITS]
-        of_team = select(*columns).join(SweepRow, SweepRow.id == LeaseRow.sweep).where(SweepRow.team == team, which)
-        values = session.execute(of_team).one()
-        sums[side] = {unit: None if value is None else int(value) for unit, value in zip(UNITS, values, strict=True)}
-    return sums
+def _month(session: Session, team: str, moment: datetime) -> dict[str, dict[str, int | None]]:
+    nothing: dict[str, int | None] = dict.fromkeys(UNITS)
+    return accounts.month_sums(session, moment, team).get(team, {"spent": nothing, "reserved": nothing})
 
 
-def _sums(session: Session, sweep: str, side: str, which: ColumnElement[bool]) -> dict[str, int | None]:
-    columns = [func.sum(_column(side, unit)) for unit in UNITS]
-    values = session.execute(select(*columns).where(LeaseRow.sweep == sweep, which)).one()
-    return {unit: None if value is None else int(value) for unit, value in zip(UNITS, values, strict=True)}
+def _spend(
+    session: Session, row: LeaseRow, moment: datetime, spent: dict[str, int | None], *, wasted: bool, presumed: bool
+) -> None:
+    """Settle a lease on `spent`, in its row and in the sums."""
+    _set(row, "spent", spent)
+    row.settled_at, row.wasted, row.presumed = moment, wasted, presumed
+    accounts.add_spent(session, row.sweep, moment, spent, wasted)
 
 
 def _locked(session: Session, lease: int) -> tuple[LeaseRow, SweepRow]:
@@ -274,10 +270,6 @@ def _locked(session: Session, lease: int) -> tuple[LeaseRow, SweepRow]:
 
 def _event(row: LeaseRow, moment: datetime, what: str, detail: dict[str, Any]) -> EventRow:
     return EventRow(at=moment, sweep=row.sweep, actor="ledger", what=what, detail=detail)
-
-
-def _column(side: str, unit: str) -> Any:
-    return getattr(LeaseRow, f"{side}_{UNITS[unit][0]}")
 
 
 def _get(row: LeaseRow, side: str) -> dict[str, int | None]:

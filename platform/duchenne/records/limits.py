@@ -28,9 +28,11 @@ def refusal_of(
 ) -> Refusal | None:
     """The first unit that `asked` would take over its bound; None where all have room."""
     for unit, (_, scale) in UNITS.items():
-        bound, wanted, held = bounds[unit], asked[unit], (kept or {}).get(unit) or 0
-        used = (spent[unit] or 0) + (reserved[unit] or 0)
-        if bound is not None and (wanted is None or used + wanted + held > bound):
+        bound = bounds[unit]
+        if bound is None:
+            continue
+        wanted, held = asked[unit], (kept or {}).get(unit) or 0
+        if wanted is None or (spent[unit] or 0) + (reserved[unit] or 0) + wanted + held > bound:
             return Refusal(
                 sweep=sweep,
                 unit=unit,

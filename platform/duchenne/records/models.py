@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -181,6 +182,38 @@ class LeaseRow(Base):
     expires_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]
     wasted: Mapped[bool]
+    # Settled because it ran out: its holder has not said what it spent.
+    presumed: Mapped[bool] = mapped_column(server_default=false())
+
+
+class AccountRow(Base):
+    """Sums over the leases of a sweep, in their units; NULL where none of them counts the unit."""
+
+    __tablename__ = "account"
+
+    sweep: Mapped[str] = mapped_column(ForeignKey("sweep.id"), primary_key=True)
+    open_leases: Mapped[int]
+    reserved_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    reserved_gpu_ms: Mapped[int | None] = mapped_column(BigInteger)
+    reserved_wall_ms: Mapped[int | None] = mapped_column(BigInteger)
+    spent_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    spent_gpu_ms: Mapped[int | None] = mapped_column(BigInteger)
+    spent_wall_ms: Mapped[int | None] = mapped_column(BigInteger)
+    wasted_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    wasted_gpu_ms: Mapped[int | None] = mapped_column(BigInteger)
+    wasted_wall_ms: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class AccountMonthRow(Base):
+    """What the leases of a sweep spent that were settled in a calendar month (UTC), such as "2026-11"."""
+
+    __tablename__ = "account_month"
+
+    sweep: Mapped[str] = mapped_column(ForeignKey("sweep.id"), primary_key=True)
+    month: Mapped[str] = mapped_column(primary_key=True)
+    spent_nano_usd: Mapped[int | None] = mapped_column(BigInteger)
+    spent_gpu_ms: Mapped[int | None] = mapped_column(BigInteger)
+    spent_wall_ms: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class EntryRow(Base):

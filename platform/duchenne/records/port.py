@@ -60,7 +60,7 @@ class LedgerPort(Protocol):
         keep: Amounts | None = None,
         team: Amounts | None = None,
         now: datetime | None = None,
-    ) -> Lease | Refusal:
+    ) -> Refusal | None:
         """Reserve `extra` on top. A refusal leaves the lease as it is."""
         ...
 

@@ -8,12 +8,22 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, func, or_, select, tuple_
 
+from duchenne.records.accounts import spent_nano_usd
 from duchenne.records.board_rows import Page, Sight
 from duchenne.records.cursors import bounded, decode, encode
 from duchenne.records.database import Database
 from duchenne.records.errors import NotFoundError
 from duchenne.records.jobs import to_job, to_result
-from duchenne.records.models import NO_INNER, NO_TRIAL, EventRow, FoldJobRow, LeaseRow, ResultRecord, SweepRow, TrialRow
+from duchenne.records.models import (
+    NO_INNER,
+    NO_TRIAL,
+    AccountRow,
+    EventRow,
+    FoldJobRow,
+    ResultRecord,
+    SweepRow,
+    TrialRow,
+)
 from duchenne.records.rows import Event, FoldJob, ResultRow, Sweep, SweepState, Trial
 from duchenne.records.sweeps import to_event, to_sweep
 from duchenne.records.trials import to_trial
@@ -100,11 +110,8 @@ class SweepPages:
                     select(TrialRow.sweep, func.count()).where(TrialRow.sweep.in_(ids)).group_by(TrialRow.sweep)
                 ).all()
             )
-            nano_usd = func.coalesce(func.sum(LeaseRow.spent_nano_usd).filter(LeaseRow.settled_at.is_not(None)), 0)
-            priced = (LeaseRow.sweep.in_(ids), LeaseRow.reserved_nano_usd.is_not(None))
-            spent = dict(
-                session.execute(select(LeaseRow.sweep, nano_usd).where(*priced).group_by(LeaseRow.sweep)).all()
-            )
+            accounts = select(AccountRow.sweep, spent_nano_usd()).where(AccountRow.sweep.in_(ids))
+            spent = dict(session.execute(accounts).all())
             last = rows[size - 1] if len(rows) > size else None
             return Page(
                 items=tuple(_line(row, trials.get(row.id, 0), spent.get(row.id)) for row in rows[:size]),

@@ -13,9 +13,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from duchenne.records import clean
+from duchenne.records.accounts import spent_nano_usd
 from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
-from duchenne.records.models import EventRow, LeaseRow, SweepRow, TrialRow
+from duchenne.records.models import AccountRow, EventRow, SweepRow, TrialRow
 from duchenne.records.rows import (
     SWEEP_STATES,
     Amounts,
@@ -82,19 +83,11 @@ class SweepRecords:
 
     def summaries(self, team: str | None = None) -> list[SweepSummary]:
         """The lines of `duchenne ls`, the newest first. `spent_usd` is None where no lease had a price."""
-        # Leases without a price spent an unknown sum; a first lease that is still open has spent nothing yet.
-        nano_usd = func.sum(LeaseRow.spent_nano_usd).filter(LeaseRow.settled_at.is_not(None))
         trials = select(TrialRow.sweep, func.count().label("trials")).group_by(TrialRow.sweep).subquery()
-        spent = (
-            select(LeaseRow.sweep, func.coalesce(nano_usd, 0).label("nano_usd"))
-            .where(LeaseRow.reserved_nano_usd.is_not(None))
-            .group_by(LeaseRow.sweep)
-            .subquery()
-        )
         statement = (
-            select(SweepRow.id, SweepRow.name, SweepRow.team, SweepRow.state, trials.c.trials, spent.c.nano_usd)
+            select(SweepRow.id, SweepRow.name, SweepRow.team, SweepRow.state, trials.c.trials, spent_nano_usd())
             .outerjoin(trials, trials.c.sweep == SweepRow.id)
-            .outerjoin(spent, spent.c.sweep == SweepRow.id)
+            .outerjoin(AccountRow, AccountRow.sweep == SweepRow.id)
             .order_by(SweepRow.created_at.desc(), SweepRow.id)
         )
         if team is not None:
@@ -147,6 +140,30 @@ class SweepRecords:
         """Whether someone asked for a stop since the sweep last started."""
         with self.database.read() as session:
             return find_sweep(session, sweep).stop_requested
+
+    def undriven_sweeps(self) -> list[Sweep]:
+        """Sweeps that are `running` on record while the lock of their driver has run out."""
+        with self.database.read() as session:
+            statement = select(SweepRow).where(
+                SweepRow.state == "running", SweepRow.lock_expires_at <= self.database.now(session)
+            )
+            return [to_sweep(row) for row in session.scalars(statement.order_by(SweepRow.id))]
+
+    def end_undriven(self, sweep: str, *, actor: str) -> Sweep:
+        """End a running sweep whose driver vanished: `stopped` where that was asked for, else `failed`. It can be
+        resumed. One whose driver is back, or that ended, is left alone.
+        """
+        with self.database.write() as session:
+            row = lock_sweep(session, sweep)
+            now = self.database.now(session)
+            if row.state == "running" and not _is_driven(row, now):
+                since = row.lock_expires_at or now
+                detail = {"driver": row.lock_holder, "since": since.isoformat()}
+                lost = f"its driver vanished before {since:%Y-%m-%d %H:%M} UTC; go on with `duchenne resume {sweep}`"
+                _move(row, *(("stopped", now, None) if row.stop_requested else ("failed", now, lost)))
+                session.add(EventRow(at=now, sweep=sweep, actor=actor, what="driver vanished", detail=detail))
+            session.flush()
+            return to_sweep(row)
 
     def bind_data(self, sweep: str, *, dataset_digest: str, folds_digest: str, token: str | None = None) -> Sweep:
         """Tie a sweep to its data and folds, once and for all.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import selectors
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from datetime import UTC, datetime, timedelta
@@ -15,32 +15,20 @@ BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 Answer = TypeVar("Answer")
 
 
-class _Leap(selectors.SelectSelector):
-    """Instead of waiting for the next timer, says that its moment has come."""
-
-    loop: VirtualLoop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Nothing ever arrives from outside; without a timeout nobody has anything to do now."""
-        if timeout is None:
-            self.loop.leap()
-        return []
-
-
 class VirtualLoop(asyncio.SelectorEventLoop):
     """asyncio on virtual seconds: what waits is woken in the order of its moments, and no real time passes.
 
     Whatever runs in it, `asyncio.sleep` and `asyncio.wait_for` included, runs as it would on a machine where nothing
-    takes longer than it should.
+    takes longer than it should. Nothing ever arrives from outside, so nobody asks the machine for it.
     """
+
+    _ready: deque[asyncio.Handle]  # asyncio's: what is to be called now
 
     def __init__(self) -> None:
         self._virtual = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle, Callable[..., object], tuple[Any, ...], Any]] = []
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
-        leap = _Leap()
-        leap.loop = self
-        super().__init__(leap)
+        super().__init__()
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -51,7 +39,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """As asyncio's, in a heap of plain tuples: hundreds of workers have a timer or two each."""
         timer = asyncio.TimerHandle(when, callback, args, self, context)
-        heapq.heappush(self._timers, (when, next(self._order), timer, callback, args, context))
+        heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
     def call_later(  # type: ignore[override]
@@ -60,14 +48,23 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """As asyncio's."""
         return self.call_at(self._virtual + delay, callback, *args, context=context)
 
-    def leap(self) -> None:
-        """Let the time pass until the next timer, and call it."""
+    def _run_once(self) -> None:
+        """One round of asyncio's loop: call what is to be called now or, where nothing is, the next timer."""
+        ready = self._ready
+        if not ready:
+            ready.append(self._leap())
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
+
+    def _leap(self) -> asyncio.TimerHandle:
+        """Let the time pass until the next timer."""
         while self._timers:
-            when, _, timer, callback, args, context = heapq.heappop(self._timers)
+            when, _, timer = heapq.heappop(self._timers)
             if not timer.cancelled():
                 self._virtual = max(self._virtual, when)
-                self.call_soon(callback, *args, context=context)
-                return
+                return timer
         raise RuntimeError(
             "a simulated sweep must go on until it has ended, but everybody in it waits for somebody else; this is a "
             "fault of Duchenne: report it with the sweep file and the seed"

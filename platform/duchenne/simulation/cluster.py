@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duchenne.plan.cost_model import CostModel, Setting
+from duchenne.plan.packing import most_by_cores, most_by_gpus
 from duchenne.plan.rates import node_hour_usd, worker_rate
 from duchenne.plan.sizes import growth, setting_of
 from duchenne.simulation.model import HOUR, Cluster, Durations, Failures, Nodes
@@ -33,6 +34,21 @@ def cluster_of(
     )
 
 
+def fold_groups(sweep: Sweep, cluster: Cluster) -> int:
+    """Fold jobs that the pool runs at once.
+
+    Raises:
+        ValueError: it has no room for one.
+    """
+    together, workers = sweep.folds.workers_per_fold, cluster.nodes.workers
+    if workers < together:
+        raise ValueError(
+            f"folds.workers_per_fold: a fold's workers must fit the pool of {workers}, but got {together}; lower it, "
+            "or simulate more nodes"
+        )
+    return workers // together
+
+
 def setting_or_unknown(sweep: Sweep) -> Setting:
     """What a fold job of the search trains on."""
     epochs = sweep.training.epochs
@@ -44,5 +60,5 @@ def _fitting(sweep: Sweep) -> int:
     node, resources = sweep.prices.listed, sweep.folds.resources
     if node is None:
         return 1
-    by_cpu = node.cpu // resources.cpu
-    return max(1, int(min(by_cpu, node.gpu // resources.gpu) if resources.gpu else by_cpu))
+    by_cores = most_by_cores(node.cpu, resources.cpu)
+    return max(1, min(by_cores, most_by_gpus(node.gpu, resources.gpu)) if resources.gpu else by_cores)

@@ -84,7 +84,8 @@ def _workers(axes: Axes, played: Played, cluster: Cluster, scale: float) -> None
     middles = (edges[:-1] + edges[1:]) / 2 / scale
     base = np.zeros(BINS)
     for kind, colour in KINDS:
-        top = base + _mean_held([held for held in played.truth.held if _kind(held) == kind], edges)
+        segments = [held for held in played.truth.held if _kind(held) == kind]
+        top = base + played.truth.workers * _mean_held(segments, edges)
         axes.fill_between(middles, base, top, color=colour, alpha=0.45, linewidth=0, step="mid", gid=kind)
         base = top
     axes.axhline(cluster.nodes.workers, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)))

@@ -12,13 +12,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from duchenne.records import Amounts, Lease, NotFoundError, RecordsConflictError, RecordsError, Refusal
-from duchenne.records.limits import UNITS, plus, refusal_of, to_amounts, to_floats, to_integers, to_utc
+from duchenne.records.limits import UNITS, refusal_of, to_amounts, to_floats, to_integers, to_utc
 
 Integers = dict[str, int | None]
 _NOTHING = Amounts()
 
 
-@dataclass
+def _unknown() -> Integers:
+    return dict.fromkeys(UNITS)
+
+
+@dataclass(slots=True)
 class _Held:
     """A lease, open until `settled_at`. Amounts are in the ledger's whole numbers."""
 
@@ -30,9 +34,10 @@ class _Held:
     reserved: Integers
     opened_at: datetime
     expires_at: datetime
-    spent: Integers = field(default_factory=lambda: dict.fromkeys(UNITS))
+    spent: Integers = field(default_factory=_unknown)
     settled_at: datetime | None = None
     wasted: bool = False
+    presumed: bool = False
 
     def copy(self) -> Lease:
         return Lease(
@@ -50,21 +55,16 @@ class _Held:
         )
 
 
-def _zeros() -> Integers:
-    return dict.fromkeys(UNITS, 0)
-
-
 @dataclass
 class Account:
-    """What the ledger keeps of one sweep: its limits, and the running sums that a database adds up each time."""
+    """What the ledger keeps of one sweep: its limits and its sums; None where no lease counts the unit."""
 
     sweep: str
     team: str
     budget: Amounts
-    spent: Integers = field(default_factory=_zeros)
-    reserved: Integers = field(default_factory=_zeros)
-    wasted: Integers = field(default_factory=_zeros)
-    counted: Integers = field(default_factory=_zeros)
+    reserved: Integers = field(default_factory=_unknown)
+    spent: Integers = field(default_factory=_unknown)
+    wasted: Integers = field(default_factory=_unknown)
     leases: list[_Held] = field(default_factory=list)
     bounds: Integers = field(init=False)
 
@@ -90,11 +90,10 @@ class MemoryLedger:
         self._due: list[tuple[datetime, int]] = []
         self._numbers = itertools.count(1)
         # (team, year, month) -> what was settled in it.
-        self._month_spent: defaultdict[tuple[str, int, int], Integers] = defaultdict(_zeros)
+        self._month_spent: defaultdict[tuple[str, int, int], Integers] = defaultdict(_unknown)
         self._keep: Amounts | None = None
         self._kept: Integers = dict.fromkeys(UNITS)
         self.calls = 0
-        self.summed = 0  # leases that a database would have added up, over all calls
 
     def open_account(self, sweep: str, team: str, budget: Amounts) -> None:
         """Begin to count a sweep."""
@@ -120,7 +119,6 @@ class MemoryLedger:
         if not 0 < ttl < math.inf:
             raise RecordsError(f"a lease must run out, but its ttl is {ttl} seconds; give a positive number")
         account = self._account(sweep)
-        self.summed += len(account.leases)
         moment = to_utc(now) or self._clock()
         refusal = self._refused(account, limits, asked, keep, team, moment)
         if refusal is not None:
@@ -130,9 +128,6 @@ class MemoryLedger:
         held = _Held(number, sweep, holder, kind, dict(resource or {}), asked, moment, expires)
         self._leases[number] = held
         account.leases.append(held)
-        for unit, amount in asked.items():
-            if amount is not None:
-                account.counted[unit] = plus(account.counted[unit], 1)
         _add(account.reserved, asked)
         heapq.heappush(self._due, (expires, number))
         return held.copy()
@@ -147,13 +142,12 @@ class MemoryLedger:
         keep: Amounts | None = None,
         team: Amounts | None = None,
         now: datetime | None = None,
-    ) -> Lease | Refusal:
+    ) -> Refusal | None:
         """Reserve `extra` on top, and run for `ttl` seconds from now. A refusal leaves the lease as it is."""
         self.calls += 1
         asked = to_integers(extra, math.ceil, "amount")
         held = self._held(lease)
         account = self._accounts[held.sweep]
-        self.summed += len(account.leases)
         moment = to_utc(now) or self._clock()
         if held.settled_at is not None or held.expires_at <= moment:
             ended = "was settled" if held.settled_at is not None else "ran out"
@@ -165,15 +159,14 @@ class MemoryLedger:
         if refusal is not None:
             return refusal
         for unit, amount in asked.items():
-            if held.reserved[unit] is None and amount is not None:
-                account.counted[unit] = plus(account.counted[unit], 1)
-            held.reserved[unit] = plus(held.reserved[unit], amount)
-        _add(account.reserved, asked)
+            if amount is not None:
+                held.reserved[unit] = (held.reserved[unit] or 0) + amount
+                account.reserved[unit] = (account.reserved[unit] or 0) + amount
         expires = moment + timedelta(seconds=ttl)
         if expires > held.expires_at:
             # Its place among those that fall due is found again when the old moment comes.
             held.expires_at = expires
-        return held.copy()
+        return None
 
     def settle(self, lease: int, observed: Amounts, *, wasted: bool = False, now: datetime | None = None) -> Lease:
         """Close a lease on what was observed. A unit that nobody observed (None) counts as reserved."""
@@ -185,10 +178,14 @@ class MemoryLedger:
         if held.settled_at is not None:
             if spent != held.spent:
                 self._event(held.sweep, moment, "lease settled late", _detail(held, spent))
+            if held.presumed:
+                self._spend(held, held.spent, held.settled_at, held.wasted, -1)
+                self._settle(held, spent, held.settled_at, wasted)
             return held.copy()
         if any((spent[unit] or 0) > (held.reserved[unit] or 0) for unit in UNITS):
             self._event(held.sweep, moment, "lease overshot", _detail(held, spent))
-        self._close(held, spent, moment, wasted)
+        _add(self._accounts[held.sweep].reserved, held.reserved, -1)
+        self._settle(held, spent, moment, wasted)
         return held.copy()
 
     def expire(self, *, sweep: str | None = None, now: datetime | None = None) -> list[Lease]:
@@ -210,7 +207,8 @@ class MemoryLedger:
             heapq.heappush(self._due, entry)
         ended.sort(key=lambda held: (held.sweep, held.id))
         for held in ended:
-            self._close(held, dict(held.reserved), moment, wasted=True)
+            _add(self._accounts[held.sweep].reserved, held.reserved, -1)
+            self._settle(held, dict(held.reserved), moment, wasted=True, presumed=True)
             self._event(held.sweep, moment, "lease expired", {"lease": held.id, "holder": held.holder})
         return [held.copy() for held in ended]
 
@@ -219,7 +217,7 @@ class MemoryLedger:
         account = self._account(sweep)
 
         def known(sums: Integers) -> Amounts:
-            return to_amounts({unit: sums[unit] if account.counted[unit] else None for unit in UNITS})
+            return to_amounts({unit: None if account.reserved[unit] is None else sums[unit] or 0 for unit in UNITS})
 
         return {
             "budget": account.budget,
@@ -273,24 +271,26 @@ class MemoryLedger:
 
     def _month(self, team: str, moment: datetime) -> dict[str, Integers]:
         # Settled in this month or, where the clock was set back since, in a later one.
-        spent = _zeros()
+        spent = _unknown()
         for (owner, year, number), sums in self._month_spent.items():
             if owner == team and (year, number) >= (moment.year, moment.month):
                 _add(spent, sums)
-        reserved = _zeros()
+        reserved = _unknown()
         for account in self._accounts.values():
             if account.team == team:
                 _add(reserved, account.reserved)
         return {"spent": spent, "reserved": reserved}
 
-    def _close(self, held: _Held, spent: Integers, moment: datetime, wasted: bool) -> None:
+    def _settle(self, held: _Held, spent: Integers, moment: datetime, wasted: bool, presumed: bool = False) -> None:
+        held.spent, held.settled_at, held.wasted, held.presumed = spent, moment, wasted, presumed
+        self._spend(held, spent, moment, wasted)
+
+    def _spend(self, held: _Held, spent: Integers, moment: datetime, wasted: bool, sign: int = 1) -> None:
         account = self._accounts[held.sweep]
-        _add(account.reserved, held.reserved, -1)
-        _add(account.spent, spent)
+        for sums in (account.spent, self._month_spent[account.team, moment.year, moment.month]):
+            _add(sums, spent, sign)
         if wasted:
-            _add(account.wasted, spent)
-        _add(self._month_spent[account.team, moment.year, moment.month], spent)
-        held.spent, held.settled_at, held.wasted = spent, moment, wasted
+            _add(account.wasted, spent, sign)
 
 
 def _add(sums: Integers, amounts: Integers, sign: int = 1) -> None:

@@ -37,24 +37,22 @@ class Load:
     """Charges calls.
 
     Args:
-        made: (write transactions, leases that they added up) so far.
+        made: write transactions so far.
 
     Attributes:
         queue, driver: one server each; the queue waits for the database in every call.
-        calls_seconds: the queue's own time; `database_seconds` is that of transactions, `sums_seconds` what they took
-            more for adding up leases. Sums are demanded and not waited for: where they don't fit, the makespan is that
-            of a database which keeps up, and the utilisation says that it does not.
+        calls_seconds: the queue's own time; `database_seconds` is that of transactions.
     """
 
-    def __init__(self, services: Services, made: Callable[[], tuple[int, int]], clocks: Clocks) -> None:
+    def __init__(self, services: Services, made: Callable[[], int], clocks: Clocks) -> None:
         self._services = services
         self._made = made
         self._clocks = clocks
         self._seen = made()
-        self._free = services.queue_seconds == services.transaction_seconds == services.lease_seconds == 0.0
+        self._free = services.queue_seconds == services.transaction_seconds == 0.0
         self.queue = Station()
         self.driver = Station()
-        self.calls_seconds = self.database_seconds = self.sums_seconds = 0.0
+        self.calls_seconds = self.database_seconds = 0.0
 
     def answered(self) -> float:
         """Called after each call of the queue: seconds until its answer is there."""
@@ -62,10 +60,9 @@ class Load:
             return 0.0
         services = self._services
         before, self._seen = self._seen, self._made()
-        database = (self._seen[0] - before[0]) * services.transaction_seconds
+        database = (self._seen - before) * services.transaction_seconds
         self.calls_seconds += services.queue_seconds
         self.database_seconds += database
-        self.sums_seconds += (self._seen[1] - before[1]) * services.lease_seconds
         return self.queue.serve(self._clocks.seconds(), services.queue_seconds + database)
 
     def trial(self) -> float:

@@ -69,7 +69,6 @@ class Services:
     Attributes:
         queue_seconds: the queue actor, a call.
         transaction_seconds: the database, a write transaction.
-        lease_seconds: the same, to add one lease of the sweep to the sums that a reservation or renewal is judged by.
         trial_seconds, row_seconds: Tune's driver, to start a trial and to take in a rung.
         group_seconds: Ray Train, to start or restart the group once its nodes are there.
         driver_seconds: a new driver, from the death of the old one to its first question.
@@ -77,16 +76,13 @@ class Services:
 
     queue_seconds: float = 0.0
     transaction_seconds: float = 0.0
-    lease_seconds: float = 0.0
     trial_seconds: float = 0.0
     row_seconds: float = 0.0
     group_seconds: float = 10.0
     driver_seconds: float = 30.0
 
 
-MEASURED: Final = Services(
-    queue_seconds=0.6e-3, transaction_seconds=1.0e-3, lease_seconds=0.45e-6, trial_seconds=0.35, row_seconds=0.02
-)
+MEASURED: Final = Services(queue_seconds=0.6e-3, transaction_seconds=1.0e-3, trial_seconds=0.35, row_seconds=0.02)
 """What was measured on 2 cores, with SQLite; see docs/simulation.md."""
 
 

@@ -97,9 +97,9 @@ class MemoryRecords:
         self.ledger = MemoryLedger(clock, self._audit)
         self.writes = 0  # transactions that a database would have made, beside the ledger's
 
-    def made(self) -> tuple[int, int]:
-        """(write transactions that a database would have made, leases that they would have added up) so far."""
-        return self.writes + self.ledger.calls, self.ledger.summed
+    def made(self) -> int:
+        """Write transactions that a database would have made so far."""
+        return self.writes + self.ledger.calls
 
     # Sweeps -----------------------------------------------------------------------------------------------------------
 

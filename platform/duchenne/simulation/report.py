@@ -28,7 +28,7 @@ class Report:
         usd_by_phase, seconds_by_phase: of fold jobs, in dollars and in worker-seconds.
         idle_share: of the worker-seconds that the nodes were there, how much no fold job held.
         wasted_share: of the worker-seconds that jobs held, how much was lost to errors and lost workers.
-        utilisation: how busy each part was; a database above 1 would not follow (docs/simulation.md).
+        utilisation: how busy each part was.
         longest_answer_seconds: the longest that the queue took to answer (`l` of docs/budget.md).
         overshoot_usd: what was truly spent above the limit.
         events: what went wrong.
@@ -104,12 +104,12 @@ def _utilisation(played: Played, cluster: Cluster) -> dict[str, float]:
     """Nodes and Tune's driver: of the search, or of all where it did not end; queue and database: of all."""
     load, end = played.load, played.search_seconds or played.seconds
     whole = max(end, 1e-9)
-    held = sum(max(0.0, min(held.end, end) - held.start) for held in played.truth.held)
+    held = played.truth.workers * sum(max(0.0, min(held.end, end) - held.start) for held in played.truth.held)
     there = sum(max(0.0, min(last, end) - first) for first, last in played.truth.nodes) * cluster.nodes.workers
     return {
         "nodes": held / there if there else 0.0,
         "queue": load.calls_seconds / played.seconds,
-        "database": (load.database_seconds + load.sums_seconds) / played.seconds,
+        "database": load.database_seconds / played.seconds,
         "driver": load.driver.busy_seconds / whole,
     }
 

@@ -8,6 +8,7 @@ and everything that goes wrong.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from duchenne.search.jobs import baseline_jobs, evaluation_jobs, neural_comparat
 from duchenne.search.trial import TrialEnded, TrialRun
 from duchenne.search.tuner import Search, concurrency, prepare_search
 from duchenne.simulation.clock import Clocks, VirtualLoop, at_once, play
+from duchenne.simulation.cluster import fold_groups
 from duchenne.simulation.load import Load
 from duchenne.simulation.model import HOUR, Cluster, LearningCurves
 from duchenne.simulation.records import MemoryRecords
@@ -44,13 +46,14 @@ POLL_SECONDS = 300.0  # an idle worker is woken when there is work: to ask again
 LEASES_OVER_SECONDS = 120.0
 SKEW_JUMPS_PER_HOUR = 20.0
 FOLDER = "simulated"
+COLLECTED_AFTER = 200_000  # objects
 
 
 class PlayedRecords(RunRecords, Protocol):
     """Records that a sweep can be played in: those of a run, its beginning, and what they were asked."""
 
-    def made(self) -> tuple[int, int]:
-        """(write transactions, leases that they added up) so far."""
+    def made(self) -> int:
+        """Write transactions so far."""
         ...
 
     def create_sweep(self, new: NewSweep, identifier: str | None = None) -> SweepRecord:
@@ -153,7 +156,7 @@ class Simulation:
         self._store = records(self._clocks.records)
         self._record = self._store.create_sweep(_new_sweep(sweep, budget))
         self._curves = LearningCurves(sweep, seed)
-        self._truth = Truth(worker_rate(sweep), sweep.folds.resources.gpu)
+        self._truth = Truth(worker_rate(sweep), sweep.folds.resources.gpu, sweep.folds.workers_per_fold)
         self._load = Load(cluster.services, self._store.made, self._clocks)
         self._context = SweepContext(self._record.id, sweep, "nowhere", "sha256:0", FOLDER)
         self._search_seconds: float | None = None
@@ -162,9 +165,13 @@ class Simulation:
 
     def play(self) -> Played:
         """Play to the end, in no real time but that of its decisions."""
+        # What is recorded is kept to the end: the collector would look through all of it again and again.
+        often = gc.get_threshold()
+        gc.set_threshold(COLLECTED_AFTER)
         try:
             state, reason = play(self._loop, self._lives())
         finally:
+            gc.set_threshold(*often)
             self._loop.close()
         return Played(
             sweep=self._record.id,
@@ -247,11 +254,20 @@ class Simulation:
 
     async def _phases(self, lock: Lock, heartbeat: Heartbeat) -> None:
         deadline = heartbeat.seconds_left(self._record.budget.wall_seconds)
-        queue = JobQueue(self._record.id, self._store, FOLDER, self._options(), deadline, clock=self._clocks.seconds)
-        pool = VirtualPool(queue, self._cluster.nodes.workers)
+        options = self._options()
+        queue = JobQueue(self._record.id, self._store, FOLDER, options, deadline, clock=self._clocks.seconds)
+        pool = VirtualPool(queue, options.workers)
         heartbeat.watch(pool)
         group = WorkerGroup(
-            queue, self._cluster, self._curves, self._load, self._truth, self._clocks, self._chance, self._saved
+            queue,
+            options,
+            self._cluster,
+            self._curves,
+            self._load,
+            self._truth,
+            self._clocks,
+            self._chance,
+            self._saved,
         )
         beside: list[asyncio.Future[Any]] = [
             asyncio.ensure_future(group.run()),
@@ -274,14 +290,16 @@ class Simulation:
             await asyncio.gather(*beside, return_exceptions=True)
 
     def _options(self) -> PoolOptions:
-        workers, rate, resources = self._cluster.nodes.workers, worker_rate(self._spec), self._spec.folds.resources
+        rate, folds = worker_rate(self._spec), self._spec.folds
+        groups = fold_groups(self._spec, self._cluster)
         return PoolOptions(
-            workers=workers,
-            cpus=resources.cpu,
-            gpus=resources.gpu,
+            workers=groups * folds.workers_per_fold,
+            workers_per_fold=folds.workers_per_fold,
+            cpus=folds.resources.cpu,
+            gpus=folds.resources.gpu,
             usd_per_second=rate.usd_per_second,
             billing_quantum_seconds=rate.quantum_seconds,
-            need=evaluation_need(self._spec, workers),
+            need=evaluation_need(self._spec, groups),
             quantum_seconds=self._quantum,
             poll_seconds=POLL_SECONDS,
         )

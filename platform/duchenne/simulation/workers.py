@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from duchenne.pool.messages import MAX_GROUP_RESTARTS, MAX_PREEMPTIONS, PoolClosed, Segment
+from duchenne.pool.messages import MAX_GROUP_RESTARTS, MAX_PREEMPTIONS, PoolClosed, PoolOptions, Segment
 from duchenne.pool.queue import JobQueue
 from duchenne.simulation.clock import Clocks, at_once
 from duchenne.simulation.load import Load
@@ -73,6 +73,7 @@ class WorkerGroup:
 
     Args:
         queue: the queue that its workers pull from.
+        options: says which ranks run a segment together; the first of them is played for all.
         load: charges calls of the queue; `truth` keeps what was held.
         chance: source of noise and failures.
         saved: the last epoch of a job that a checkpoint holds.
@@ -81,6 +82,7 @@ class WorkerGroup:
     def __init__(
         self,
         queue: JobQueue,
+        options: PoolOptions,
         cluster: Cluster,
         curves: LearningCurves,
         load: Load,
@@ -90,6 +92,7 @@ class WorkerGroup:
         saved: Callable[[JobKey], int],
     ) -> None:
         self._queue = queue
+        self._options = options
         self._cluster = cluster
         self._curves = curves
         self._load = load
@@ -113,7 +116,7 @@ class WorkerGroup:
             self._generation += 1
             workers = [
                 asyncio.ensure_future(self._worker(f"rank{rank}-life{self._generation}", rank))
-                for rank in range(self._cluster.nodes.workers)
+                for rank in range(0, self._options.workers, self._options.workers_per_fold)
             ]
             try:
                 culprit, is_node = await self._until_one_dies(workers)
@@ -133,7 +136,8 @@ class WorkerGroup:
     async def _until_one_dies(self, workers: Sequence[asyncio.Future[None]]) -> tuple[int | None, bool]:
         """The rank that dies first, and whether its node went with it; None when all came home."""
         nodes, failures = self._cluster.nodes, self._cluster.failures
-        rates = (failures.losses_per_hour * len(workers) / HOUR, nodes.evictions_per_hour * nodes.count / HOUR)
+        ranks = self._options.workers
+        rates = (failures.losses_per_hour * ranks / HOUR, nodes.evictions_per_hour * nodes.count / HOUR)
         moments = [self._chance.expovariate(rate) if rate else math.inf for rate in rates]
         timeout = None if math.isinf(min(moments)) else min(moments)
         done, left = await asyncio.wait(workers, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
@@ -141,7 +145,7 @@ class WorkerGroup:
             worker.result()
         if not left:
             return None, False
-        return self._chance.randrange(len(workers)), moments[1] < moments[0]
+        return self._chance.randrange(ranks), moments[1] < moments[0]
 
     async def _tell(self, rank: int, is_node: bool) -> str | None:
         """Ray Train notices, tells the queue and restarts; why not, where it has done so too often."""

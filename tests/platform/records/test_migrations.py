@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from duchenne.records import RecordsError, open_store
 from duchenne.records.board_rows import Sight
 from duchenne.records.database import Database
 from duchenne.records.migrate import HEAD, alembic_config, current_revision, migrate
-from duchenne.records.models import Base, EventRow, FoldJobRow, ResultRecord, SweepRow, TrialRow
+from duchenne.records.models import Base, EventRow, FoldJobRow, LeaseRow, ResultRecord, SweepRow, TrialRow
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()][::-1]
 
@@ -68,6 +69,47 @@ def test_an_upgrade_keeps_the_rows(url: str, revision: str) -> None:
         assert [team.name for team in store.teams()] == ["text"], "the teams of the sweeps that there are"
         assert store.event_page(Sight(frozenset({"text"}))).items[0].team == "text"
         assert store.team_budget("text") is None
+    database.engine.dispose()
+
+
+def _old_leases(database: Database) -> None:
+    """Two months, an open lease, one that was wasted, and a unit that only some count."""
+    last, this = datetime(2026, 1, 31, 23, 59, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    fixed = {"sweep": "old-0000", "holder": "w", "kind": "fold_job", "resource": {}, "opened_at": last}
+    with database.write() as session:
+        for nano_usd, gpu_ms, settled, wasted in (
+            (5, None, last, False),
+            (7, 40, last, True),
+            (11, None, this, False),
+            (13, 2**40, None, False),
+        ):
+            spent = {} if settled is None else {"spent_nano_usd": nano_usd - 1, "spent_gpu_ms": gpu_ms}
+            row = {"reserved_nano_usd": nano_usd, "reserved_gpu_ms": gpu_ms, "settled_at": settled, "wasted": wasted}
+            session.execute(insert(LeaseRow).values(**fixed, **row, **spent, expires_at=this))
+
+
+@pytest.mark.parametrize("revision", [revision for revision in REVISIONS if "0002" <= revision < "0004"])
+def test_an_upgrade_adds_up_the_leases_that_there_are(url: str, revision: str) -> None:
+    database = Database(url)
+    migrate(database, "0001")
+    _rows_of_the_first_revision(database)
+    migrate(database, revision)
+    _old_leases(database)
+    february = datetime(2026, 2, 3, tzinfo=UTC)
+    with open_store(url, clock=lambda: february) as store:
+        totals = store.ledger.totals("old-0000")
+        assert {side: (amounts.usd, amounts.gpu_seconds) for side, amounts in totals.items()} == {
+            "budget": (None, None),
+            "spent": (20e-9, 0.04),
+            "reserved": (13e-9, 2**40 / 1000),
+            "wasted": (6e-9, 0.04),
+        }
+        assert {amounts.wall_seconds for amounts in totals.values()} == {None}
+        assert store.ledger.month("text")["spent"].usd == 10e-9
+        assert store.ledger.month("text", february - timedelta(days=10))["spent"].usd == 20e-9, "and what came since"
+        assert len(store.ledger.expire()) == 1
+        assert store.ledger.totals("old-0000")["spent"].usd == 33e-9
+        assert store.summaries()[0].spent_usd == 33e-9
     database.engine.dispose()
 
 

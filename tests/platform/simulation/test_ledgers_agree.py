@@ -139,7 +139,7 @@ def told(answer: Any) -> Any:
         return str(answer).replace("lease", "")[:40]
     if isinstance(answer, dict):
         return {name: told(each) for name, each in answer.items()}
-    return without_ids(asdict(answer))
+    return None if answer is None else without_ids(asdict(answer))
 
 
 def without_ids(fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from duchenne.cli.main import call
 from duchenne.plan.cost_model import Setting, stated_model
 from duchenne.records import RecordStore
+from duchenne.records.costs import costs_of
 from duchenne.records.database import Database
 from duchenne.records.migrate import migrate
 from duchenne.simulation.model import Cluster, Durations, Failures, Nodes, Services
@@ -63,8 +64,8 @@ def played(spec: Sweep, seed: int = 0, **options: Any) -> Played:
 class Counted(RecordStore):
     """A database that a sweep can be played in."""
 
-    def made(self) -> tuple[int, int]:
-        return 0, 0
+    def made(self) -> int:
+        return 0
 
 
 def in_database(path: Path) -> Callable[[Callable[[], datetime]], Counted]:
@@ -116,6 +117,46 @@ def test_a_database_decides_as_memory_does(tmp_path: Path, search: dict[str, Any
     ]
 
 
+def test_what_is_spent_beyond_a_lease_is_on_the_ledger_and_ends_the_sweep() -> None:
+    """Workers that stop up to a minute after they were told to: their leases run out before they report."""
+    spec = sweep(budget={"usd": 0.6}, prices={"cpu_hour_usd": 36.0})
+    late, over = 60.0, 0
+    for seed in range(4):
+        out = played(spec, seed, failures=Failures(late_seconds=late))
+        assert out.state == "exhausted"
+        totals = out.records.ledger.totals(out.sweep)
+        assert totals["spent"].usd == pytest.approx(out.truth.usd)
+        assert out.truth.usd <= 0.6 + 4 * 0.01 * (late - 9.0)
+        over += out.truth.usd > 0.6
+    assert over, "without a sweep over its limit nothing was tried"
+
+
+def test_workers_of_a_fold_run_and_are_paid_together() -> None:
+    """Two a fold, on twice the nodes: the same sweep for twice the money."""
+    spec = sweep(search={"trials": 6, "space": SPACE, "concurrency": 3})
+    double = sweep(
+        search={"trials": 6, "space": SPACE, "concurrency": 3}, folds={"count": 2, "inner": 2, "workers_per_fold": 2}
+    )
+    one, two, odd = played(spec, nodes=4), played(double, nodes=8), played(double, nodes=9)
+    assert one.truth.held == two.truth.held
+    assert two.truth.usd == pytest.approx(2 * one.truth.usd)
+    assert two.records.ledger.totals(two.sweep)["spent"].usd == pytest.approx(two.truth.usd)
+    assert report(one, cluster(spec, 4)).idle_share == pytest.approx(report(two, cluster(double, 8)).idle_share)
+    assert odd.truth.held == two.truth.held, "a rank without a partner idles"
+    assert report(odd, cluster(double, 9)).idle_share > report(two, cluster(double, 8)).idle_share
+    broken = Failures(errors_per_hour=30.0, losses_per_hour=5.0, driver_deaths_per_hour=10.0)
+    mended = played(double, nodes=8, failures=broken)
+    assert {"worker lost", "driver killed"} <= set(mended.truth.events)
+    assert len(mended.records.results(mended.sweep)) == 9 * 26
+
+
+def test_a_fold_that_does_not_fit_the_nodes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(FIELDS | {"folds": {"count": 2, "inner": 2, "workers_per_fold": 4}}))
+    assert call(["simulate", str(path), "--nodes", "3"]) == 2
+    assert "workers_per_fold" in capsys.readouterr().err
+
+
 def test_early_stopping_and_racing_act() -> None:
     def segments(**search: Any) -> int:
         spec = sweep(search={"trials": 12, "space": SPACE, **search})
@@ -138,6 +179,10 @@ def test_what_goes_wrong_is_run_again_and_counted() -> None:
     assert {"job error", "worker lost", "driver killed"} <= set(out.truth.events)
     assert out.truth.wasted_seconds > 0
     assert len(out.records.results(out.sweep)) == 9 * 26, "every epoch is on record once"
+    costs, totals = costs_of(out.records, out.sweep), out.records.ledger.totals(out.sweep)
+    for parts in (costs.phases, costs.trials, costs.folds):
+        assert sum(part.amounts.usd or 0.0 for part in parts) == pytest.approx(totals["spent"].usd), "over all drivers"
+    assert costs.retries.usd == pytest.approx(totals["wasted"].usd)
 
 
 def test_a_pool_whose_nodes_go_all_the_time_ends() -> None:
@@ -160,7 +205,7 @@ def test_a_pool_whose_nodes_go_all_the_time_ends() -> None:
     ],
 )
 def test_what_there_is_one_of_can_hold_the_rest_up(services: Services, bottleneck: str) -> None:
-    spec = sweep()
+    spec = sweep(budget={"usd": 1000.0})  # whoever waits for an answer holds a worker, and pays for it
     summed = report(played(spec, nodes=16, services=services), cluster(spec, 16))
     assert summed.bottleneck == bottleneck
 
