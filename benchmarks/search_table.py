@@ -51,18 +51,29 @@ class Grid:
     inner: int = 2
 
 
+YEAST = {
+    "model": {
+        "encoder": {"layers": 1, "width": 64, "dropout": 0.3},
+        "hidden_size": 16,
+        "trajectories": 8,
+        "orders": {"learning_rate": 5e-2},
+    },
+    "training": {"epochs": 9, "batch_size": 256, "weight_decay": 0.01},
+}
+TOY = {
+    "model": {
+        "encoder": {"layers": 2, "width": 64},
+        "hidden_size": 16,
+        "trajectories": 8,
+        "orders": {"learning_rate": 2e-2},
+    },
+    "training": {"epochs": 12, "batch_size": 64, "optimizer": "adam"},
+}
+
 GRIDS = {
     "yeast": Grid(
         uri="builtin://yeast",
-        base={
-            "model": {
-                "encoder": {"layers": 1, "width": 64, "dropout": 0.3},
-                "hidden_size": 16,
-                "trajectories": 8,
-                "orders": {"learning_rate": 5e-2},
-            },
-            "training": {"epochs": 9, "batch_size": 256, "weight_decay": 0.01},
-        },
+        base=YEAST,
         space={
             "training.learning_rate": [1e-3, 3e-3, 1e-2, 3e-2],
             "model.orders.count": [4, 16, 64],
@@ -72,19 +83,22 @@ GRIDS = {
     ),
     "toy": Grid(
         uri="builtin://toy?count=500&tasks=5&seed=0",
-        base={
-            "model": {
-                "encoder": {"layers": 2, "width": 64},
-                "hidden_size": 16,
-                "trajectories": 8,
-                "orders": {"learning_rate": 2e-2},
-            },
-            "training": {"epochs": 12, "batch_size": 64, "optimizer": "adam"},
-        },
+        base=TOY,
         space={
             "training.learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
             "model.orders.count": [2, 8, 32, 120],
             "model.encoder.layers": [2, 4],
+        },
+        metric="accuracy",
+    ),
+    "toy_wide": Grid(
+        uri="builtin://toy?count=500&tasks=5&seed=1",
+        base=TOY,
+        space={
+            "training.learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+            "model.orders.count": [4, 32],
+            "model.encoder.width": [16, 64, 128],
+            "model.encoder.layers": [1, 2, 4],
         },
         metric="accuracy",
     ),

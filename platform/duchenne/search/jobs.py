@@ -33,6 +33,12 @@ class SweepContext:
         """How subjects are split."""
         return folds_request(self.sweep)
 
+    @property
+    def checkpoints(self) -> str | None:
+        """Where its fold jobs keep theirs; None for `folder`."""
+        place = self.sweep.checkpoints
+        return None if place is None else f"{place.uri.rstrip('/')}/{self.sweep_id}"
+
     def job(self, key: JobKey, config: RunConfig) -> FoldJob:
         """The fold job of that key and configuration."""
         return FoldJob(
@@ -43,6 +49,7 @@ class SweepContext:
             folds=self.folds,
             folder=self.folder,
             epochs=config.training.epochs,
+            checkpoints=self.checkpoints,
             cache=cache_choice(self.sweep),
         )
 

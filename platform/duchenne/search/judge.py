@@ -6,12 +6,14 @@ The one place where early stopping and fold racing meet. Ray Tune asks it in a r
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duchenne.search.halving import StoppingRule, stopping_rule
 from duchenne.search.racing import Race, Scored
+from duchenne.search.rank_race import RankRace, rank_levels
 from duchenne.spec.search import Asha, Fifo, MedianStopping, Racing
 
 
@@ -59,7 +61,7 @@ class Judge:
         self._rule: StoppingRule = stopping_rule(scheduler)
         self._folds = folds
         self._racing = racing
-        self._races: dict[int | str, Race] = {}
+        self._races: dict[int | str, Race | RankRace] = {}
         self._means: dict[int, dict[int, float]] = {}  # trial -> rung -> mean over its folds
         self._whole: dict[int, float] = {}  # of the trials that reached their last rung
 
@@ -67,14 +69,13 @@ class Judge:
         """Take a report and answer it."""
         whole = len(report.scores) == self._folds
         if self._racing is not None:
-            race = self._races.setdefault("last" if report.last else report.rung, Race(self._racing, self._folds))
+            race = self._races.setdefault("last" if report.last else report.rung, _race(self._racing, self._folds))
             race.report(report.trial, report.scores)
             if not whole:
                 passing = 1 if report.last else self._rule.passing(report.trial, report.rung)
-                test = race.look(report.trial, passing)
-                if test is not None and test.stops:
-                    estimate = race.estimate(report.trial, test.rival)
-                    return Verdict(False, test.reason, estimate + self._gain(report))
+                dropped = race.dropped(report.trial, passing)
+                if dropped is not None:
+                    return Verdict(False, dropped.reason, dropped.estimate + self._gain(report))
         if not whole:
             return Verdict(True)
         score = statistics.fmean(score.value for score in report.scores)
@@ -98,5 +99,13 @@ class Judge:
 
 def waves(folds: int, racing: Racing | None) -> tuple[range, ...]:
     """The folds of a trial in the groups that run side by side: all at once without racing."""
-    size = folds if racing is None else racing.wave
-    return tuple(range(start, min(start + size, folds)) for start in range(0, folds, size))
+    if racing is None:
+        return (range(folds),)
+    if racing.rule == "rank":
+        levels = rank_levels(folds, racing.wave, racing.reduction_factor)
+        return tuple(range(start, end) for start, end in itertools.pairwise((0, *levels)))
+    return tuple(range(start, min(start + racing.wave, folds)) for start in range(0, folds, racing.wave))
+
+
+def _race(racing: Racing, folds: int) -> Race | RankRace:
+    return RankRace(racing.reduction_factor, folds) if racing.rule == "rank" else Race(racing, folds)

@@ -91,9 +91,9 @@ def _rungs_on_record(context: SweepContext, store: RunRecords) -> dict[int, list
 
 
 def subjects_on_record(context: SweepContext) -> SubjectScores | None:
-    """Reads the parts of subjects from the validation predictions that every job of the search leaves; for racing."""
+    """Reads the parts of subjects from the validation predictions that every job of a search leaves, for a race."""
     sweep = context.sweep
-    if sweep.search.racing is None:
+    if sweep.search.racing is None or sweep.search.racing.rule == "rank":
         return None
 
     @lru_cache(maxsize=KEPT_FOLDS)

@@ -1,13 +1,16 @@
 """Where the values of a trial come from.
 
-`random` and `grid` are pure functions of the sweep: trial n is the same whenever it is drawn. What learns from finished
-trials stands in `duchenne.search.samplers` (Optuna) and `duchenne.search.population` (PBT).
+`random` and `grid` are pure functions of the sweep: trial n is the same whenever it is drawn. Where all dimensions are
+lists, nothing is drawn again before everything was drawn: a repeated trial costs as much and shows nothing new. What
+learns from finished trials stands in `duchenne.search.samplers` (Optuna) and `duchenne.search.population` (PBT).
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from duchenne.search.warm_start import WarmStart
 
 Values = dict[str, Any]
+
+MAX_LISTED = 100_000
+"""Combinations of lists that are drawn without repeats; of more, few are drawn twice."""
 
 
 class Proposer(Protocol):
@@ -40,7 +46,11 @@ class Proposer(Protocol):
 
 
 class ListedProposer:
-    """`random` and `grid`: every trial is known before the first one runs."""
+    """`random` and `grid`: every trial is known before the first one runs.
+
+    Attributes:
+        size: combinations of what is drawn, where all of that are lists; None where repeats are not looked for.
+    """
 
     def __init__(self, sweep: Sweep) -> None:
         self._space = sweep.search.space
@@ -50,6 +60,9 @@ class ListedProposer:
             path: _candidates(dimension) for path, dimension in self._space.items() if isinstance(dimension, listed)
         }
         self._points = list(itertools.product(*self._listed.values()))
+        self._drawn = {path: dimension for path, dimension in self._space.items() if path not in self._listed}
+        self.size = _combinations(self._drawn.values())
+        self._order = np.random.default_rng(self._seed).permutation(self.size or 1)
         self.count = count_trials(sweep)
         self._first = self._cheap_first(sweep)
 
@@ -65,11 +78,24 @@ class ListedProposer:
         return None
 
     def _draw(self, number: int) -> Values:
-        values = dict(zip(self._listed, self._points[number % len(self._points)], strict=True))
+        turn, point = divmod(number, len(self._points))
+        values = dict(zip(self._listed, self._points[point], strict=True))
+        if self.size is not None:
+            return values | self._combination(int(self._order[(turn + self._start(point)) % self.size]))
         generator = np.random.default_rng([self._seed, number])
-        for path, dimension in self._space.items():
-            if path not in values:
-                values[path] = draw(dimension, generator)
+        return values | {path: draw(dimension, generator) for path, dimension in self._drawn.items()}
+
+    def _start(self, point: int) -> int:
+        """Where in the order of combinations a point of the grids begins."""
+        return int(np.random.default_rng([self._seed, point]).integers(len(self._order)))
+
+    def _combination(self, index: int) -> Values:
+        values = {}
+        for path, dimension in self._drawn.items():
+            assert isinstance(dimension, (Choice, Grid))  # noqa: S101 - `size` says so
+            candidates = _candidates(dimension)
+            index, place = divmod(index, len(candidates))
+            values[path] = candidates[place]
         return values
 
     def _cheap_first(self, sweep: Sweep) -> list[int]:
@@ -82,6 +108,11 @@ class ListedProposer:
             return config.training.epochs * model.predict(config, setting).seconds, number
 
         return sorted(range(min(sweep.search.cheap_first, self.count)), key=cost)
+
+
+def key_of(values: Values) -> str:
+    """The same for the same values."""
+    return json.dumps(values, sort_keys=True)
 
 
 def build_proposer(sweep: Sweep, known: int, warm: WarmStart | None = None) -> Proposer:
@@ -99,7 +130,7 @@ def build_proposer(sweep: Sweep, known: int, warm: WarmStart | None = None) -> P
 
         learning = OptunaProposer(sweep, known)
         for trial in () if warm is None else warm.known:
-            learning.add(trial.values, trial.score)
+            learning.begin_with(trial.values, trial.score)
         return learning
     if algorithm == "pbt":
         from duchenne.search.population import PopulationProposer
@@ -119,6 +150,13 @@ def draw(dimension: Choice | Grid | Uniform | LogUniform | RandInt, generator: n
         return int(generator.integers(*dimension.randint))
     candidates = _candidates(dimension)
     return candidates[int(generator.integers(len(candidates)))]
+
+
+def _combinations(dimensions: Iterable[Choice | Grid | Uniform | LogUniform | RandInt]) -> int | None:
+    """How many combinations there are; None for a range, or where repeats are too rare to be looked for."""
+    lists = [len(_candidates(one)) if isinstance(one, (Choice, Grid)) else MAX_LISTED + 1 for one in dimensions]
+    size = math.prod(lists)
+    return size if size <= MAX_LISTED else None
 
 
 def _candidates(dimension: Choice | Grid) -> tuple[Any, ...]:

@@ -82,6 +82,19 @@ class Test:
 
 
 @dataclass(frozen=True)
+class Dropped:
+    """A trial that is stopped before its last fold.
+
+    Attributes:
+        reason: one line for the records.
+        estimate: what its mean over all folds is taken to be.
+    """
+
+    reason: str
+    estimate: float
+
+
+@dataclass(frozen=True)
 class Moderation:
     """What other pairs say about the variance of a difference (Smyth 2004, section 6.2).
 
@@ -175,6 +188,11 @@ class Race:
             return None
         level = look_level(self._options.spending, self._options.alpha, count, self._folds - 1)
         return self._test(trial, rival, level / (len(self._scores) - 1))
+
+    def dropped(self, trial: int, passing: int = 1) -> Dropped | None:
+        """Whether the test stops the trial; `passing` as in `look`."""
+        test = self.look(trial, passing)
+        return Dropped(test.reason, self.estimate(trial, test.rival)) if test is not None and test.stops else None
 
     def estimate(self, trial: int, rival: int) -> float:
         """What a stopped trial's mean over all folds is taken to be: the rival's, and their mean difference."""

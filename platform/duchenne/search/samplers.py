@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from duchenne.search.proposals import ListedProposer, Values
+from duchenne.search.proposals import ListedProposer, Values, key_of
 from duchenne.spec import Choice, Grid, LogUniform, RandInt, Sweep, Uniform
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 STARTUP_TRIALS = 10
-"""Independent draws before a sampler begins to learn."""
+"""Trials that a sampler begins to learn from: independent draws, those of `random`, where no earlier sweep has them."""
+
+ASKS = 10
+"""Proposals that a sampler may repeat from earlier trials before an independent one is taken."""
 
 
 class OptunaProposer:
@@ -40,27 +43,53 @@ class OptunaProposer:
             mode="max",
             sampler=sampler(sweep.search.algorithm, seed),
         )
-        self._asked: set[int] = set()
+        self._earlier = 0
+        self._asked: dict[int, str] = {}  # trial -> the study's name of it
+        self._seen: set[str] = set()
 
     def propose(self, number: int) -> Values:
-        """Ask the study. Candidates of a choice travel by index, since Optuna wants plain values."""
-        if number < self._first:
-            return self._independent.propose(number)
-        drawn = self._search.suggest(str(number))
-        self._asked.add(number)
-        return {path: self._decode(path, drawn[path]) for path in self._space}
+        """The first trials are independent draws; then the study is asked for one that was not run yet."""
+        if number < self._first or number + self._earlier < STARTUP_TRIALS:
+            values = self._independent.propose(number)
+        else:
+            values = self._learned(number)
+        self._seen.add(key_of(values))
+        return values
 
     def learn(self, number: int, values: Values, score: float | None) -> None:
         """Tell the study of a trial that it asked for, or add one that it did not."""
+        self._seen.add(key_of(values))
         failed = score is None
-        if number in self._asked:
-            self._asked.discard(number)
-            self._search.on_trial_complete(str(number), None if failed else {"score": score}, error=failed)
-        elif not failed:
-            self.add(values, score)
+        asked = self._asked.pop(number, None)
+        if asked is not None:
+            self._search.on_trial_complete(asked, None if failed else {"score": score}, error=failed)
+        elif score is not None:
+            self._add(values, score)
 
-    def add(self, values: Values, score: float | None) -> None:
-        """Add a trial that was run elsewhere."""
+    def begin_with(self, values: Values, score: float) -> None:
+        """A trial of an earlier sweep; it may be run again in this one."""
+        self._earlier += 1
+        self._add(values, score)
+
+    def _learned(self, number: int) -> Values:
+        """A proposal of the study; one that repeats a trial is withdrawn and the study asked again.
+
+        Candidates of a choice travel by index, since Optuna wants plain values.
+        """
+        size = self._independent.size
+        everything = size is not None and len(self._seen) >= size
+        for attempt in range(ASKS):
+            name = f"{number}.{attempt}"
+            drawn = self._search.suggest(name)
+            values = {path: self._decode(path, drawn[path]) for path in self._space}
+            if everything or key_of(values) not in self._seen:
+                self._asked[number] = name
+                return values
+            self._search.on_trial_complete(name, error=True)
+        others = (self._independent.propose(number + step) for step in range(size or ASKS))
+        return next((other for other in others if key_of(other) not in self._seen), values)
+
+    def _add(self, values: Values, score: float) -> None:
         self._search.add_evaluated_point({path: self._encode(path, value) for path, value in values.items()}, score)
 
     def parent(self, number: int) -> int | None:

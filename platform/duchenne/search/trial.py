@@ -54,7 +54,7 @@ class TrialRun:
         Raises:
             TrialEnded: a fold failed, or the sweep was ended.
         """
-        wave = self._waves[len(self._outcomes) // len(self._waves[0])]
+        wave = next(wave for wave in self._waves if wave.start == len(self._outcomes))
         jobs = [self._jobs[position] for position in wave]
         if self._outcomes:
             self._outcomes += yield Ask(jobs, self._goals.rung.epoch)

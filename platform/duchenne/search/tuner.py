@@ -36,7 +36,7 @@ from duchenne.spec import Fifo, Sweep
 if TYPE_CHECKING:
     from duchenne.pool.run import FoldPool
 
-TRIAL_CPUS = 0.001  # a trial only waits; Tune refuses a trial that holds nothing
+TRIAL_SHARE = 0.0001  # of the driver's node, which outlives those of workers; a trial only waits
 
 
 class SearchPool(Protocol):
@@ -193,7 +193,7 @@ def run_search(
         return
     tuner = tune.Tuner(
         tune.with_parameters(
-            tune.with_resources(TrialActor, {"CPU": TRIAL_CPUS}), context=context, queue=pool.queue_name
+            tune.with_resources(TrialActor, {pool.node_resource: TRIAL_SHARE}), context=context, queue=pool.queue_name
         ),
         tune_config=tune.TuneConfig(
             metric="score",

@@ -20,6 +20,7 @@ Candidates = Annotated[tuple[JsonValue, ...], Field(min_length=1, max_length=MAX
 
 MetricName = Literal["f1_macro", "f1_micro", "auc_macro", "accuracy", "subset_accuracy", "log_loss"]
 Mode = Literal["max", "min"]
+RacingRule = Literal["test", "rank"]
 Spending = Literal["pocock", "obrien_fleming"]
 Algorithm = Literal["random", "grid", "optuna", "tpe", "gp", "cmaes", "pbt"]
 RungUnit = Literal["epochs", "usd", "gpu_seconds", "worker_seconds"]
@@ -146,8 +147,13 @@ class MedianStopping(Config):
 
 
 class Racing(Config):
-    """Fold racing: inner folds one after another, until the trial can't be the best any more."""
+    """Fold racing: inner folds one after another, until the trial can't be the best any more, or seems not to be."""
 
+    rule: RacingRule = Field(
+        "test",
+        description="`test`: a sequential paired test with a stated level. `rank`: after 1, f, f^2, ... folds only the "
+        "best ceil(n / f) of n trials go on; saves more, and promises nothing.",
+    )
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = Field(
         0.05, description="At most this is the chance that the truly best trial is stopped."
     )
@@ -160,8 +166,26 @@ class Racing(Config):
         2, description="Folds that every trial runs before it is tested."
     )
     wave: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        1, description="Folds of a trial that run side by side between two tests."
+        1, description="Folds of a trial that run side by side between two tests; with `rank`, before the first ranks."
     )
+    reduction_factor: Annotated[int, Field(ge=2, le=1000)] = Field(
+        3, description="f of `rank`: one trial in so many goes on to so many times the folds."
+    )
+
+    @model_validator(mode="after")
+    def _options_of_the_rule(self) -> Self:
+        of_the_test = (self.alpha, self.spending, self.min_folds)
+        if self.rule == "rank" and of_the_test != (0.05, "pocock", 2):
+            raise ValueError(
+                f"alpha, spending and min_folds belong to rule test, but got alpha={self.alpha:g}, "
+                f"spending={self.spending}, min_folds={self.min_folds} with rule rank; remove them or set rule to test"
+            )
+        if self.rule == "test" and self.reduction_factor != 3:
+            raise ValueError(
+                f"reduction_factor belongs to rule rank, but got {self.reduction_factor} with rule test; remove it or "
+                "set rule to rank"
+            )
+        return self
 
 
 SCHEDULERS: dict[str, type[Fifo | Asha | MedianStopping]] = {

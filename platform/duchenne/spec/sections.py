@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Literal, Self
 
@@ -52,12 +53,37 @@ def _checked_uri(uri: str) -> str:
     return uri
 
 
+def _checked_gpus(gpus: float) -> float:
+    if gpus == 0 or gpus == int(gpus):
+        return gpus
+    sharers = int(1 / gpus + 1e-6)
+    if gpus > 1 or gpus < 0.001 or sharers * gpus < 1 - 1e-4 * sharers:
+        better = math.ceil(gpus) if sharers < 2 else math.floor(1e4 / min(sharers, 100)) / 1e4
+        raise ValueError(
+            f"workers must hold whole GPUs or share one to the full, but got {gpus:g}, which leaves a part that is "
+            f"paid and idle; set it to {better:g}"
+        )
+    return gpus
+
+
 def _checked_protocol(protocol: str | None) -> str | None:
     if protocol is None or protocol in PROTOCOL_NAMES or protocol.lower().endswith(PROTOCOL_SUFFIXES):
         return protocol
     raise ValueError(
         f"a protocol must be bp4d, disfa or the path of a .yaml, .yml or .json file, but got {protocol!r}; "
         "name one of them, or leave it out to deal the folds by `folds.seed`"
+    )
+
+
+def _checked_place(uri: str) -> str:
+    scheme, rest = split_uri(uri)
+    if scheme == "s3":
+        return _checked_uri(uri)
+    if scheme is None and rest.startswith("/") and rest.isprintable():
+        return uri
+    raise ValueError(
+        "checkpoints must go to s3://bucket/prefix or to an absolute path, since workers have other working folders, "
+        f"but got {uri!r}; write one of them, or leave it out to keep them in the home"
     )
 
 
@@ -115,12 +141,21 @@ class DataSection(Config):
     )
 
 
+class CheckpointsSection(Config):
+    """Where fold jobs keep what they resume from."""
+
+    uri: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_checked_place)] = Field(
+        description="`s3://bucket/prefix`, or the absolute path of a folder that every worker sees; each sweep has a "
+        "folder of its own there, emptied of the search's when the sweep has succeeded."
+    )
+
+
 class Resources(Config):
     """What one worker of a fold job holds while it runs."""
 
     cpu: Annotated[float, Field(gt=0.0, le=4096.0)] = Field(1.0, description="CPU cores a worker.")
-    gpu: Annotated[float, Field(ge=0.0, le=4096.0)] = Field(
-        0.0, description="GPUs a worker; a fraction shares one GPU between workers."
+    gpu: Annotated[float, Field(ge=0.0, le=4096.0), AfterValidator(_checked_gpus)] = Field(
+        0.0, description="GPUs a worker: whole ones, or 0.5, 0.3333, 0.25 and so on of one that workers share."
     )
 
 

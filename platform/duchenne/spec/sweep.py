@@ -11,7 +11,17 @@ from duchenne.spec.comparators import Comparator, ComparatorItem
 from duchenne.spec.notify import NoticeItem, WebhookName, distinct_webhooks, notices_by_name
 from duchenne.spec.rules import check
 from duchenne.spec.search import SearchSection
-from duchenne.spec.sections import BudgetSection, DataSection, FoldsSection, Metadata, Prices, Seed, Slug, split_uri
+from duchenne.spec.sections import (
+    BudgetSection,
+    CheckpointsSection,
+    DataSection,
+    FoldsSection,
+    Metadata,
+    Prices,
+    Seed,
+    Slug,
+    split_uri,
+)
 from duchenne_jobs.config import Config, LossConfig, ModelConfig, RunConfig, TrainingConfig
 
 API_VERSION = "duchenne/v1"
@@ -77,6 +87,11 @@ class Sweep(Config):
     ] = Field((0, 1, 2), description="Seeds of the evaluation on the test folds: a list, or how many (3: 0, 1, 2).")
     budget: BudgetSection = Field(description="What may be spent at most.")
     prices: Prices = Field(default_factory=Prices, description="What an hour costs.")
+    checkpoints: CheckpointsSection | None = Field(
+        None,
+        description="Where fold jobs keep what they resume from; null keeps it in the home.",
+        exclude_if=lambda place: place is None,
+    )
     cluster: Slug = Field("local", description="Where it runs: `local`, or a cluster of the user's configuration.")
     # Left out of what is recorded where it is empty, so that the digest of a sweep without it is what it always was.
     notify: Annotated[

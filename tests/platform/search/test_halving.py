@@ -14,8 +14,9 @@ from duchenne.spec.search import Asha, Fifo, MedianStopping, Racing
 def test_the_first_goes_on_and_then_one_in_so_many() -> None:
     rule = Halving(3)
     heard = [rule.goes_on(trial, 1, score) for trial, score in enumerate((0.5, 0.4, 0.6, 0.55, 0.5, 0.58, 0.51))]
-    # Of 4 one goes on, and 0.55 is second; of 6 two do, and 0.58 is second; of 7 two, and 0.51 is fourth.
-    assert heard == [True, False, True, False, False, True, False]
+    # Of 2 and of 3 one goes on; of 4 two do, and 0.55 is second; of 5 two, and 0.5 is third; of 7 three, and 0.51 is
+    # fourth.
+    assert heard == [True, False, True, True, False, True, False]
 
 
 def test_rungs_are_apart_and_a_row_that_comes_twice_counts_once() -> None:
@@ -25,8 +26,10 @@ def test_rungs_are_apart_and_a_row_that_comes_twice_counts_once() -> None:
     assert rule.goes_on(1, 2, 0.1)
     assert rule.passing(2, 1) == 1
     assert not rule.goes_on(2, 1, 0.8)
-    assert rule.goes_on(3, 1, 0.95)
+    assert rule.passing(3, 1) == 2  # of 3, rounded up
+    assert rule.goes_on(3, 1, 0.85)  # second of 3
     assert rule.passing(4, 1) == 2
+    assert not rule.goes_on(4, 1, 0.84)  # third of 4
 
 
 @given(scores=st.lists(st.floats(0, 1), min_size=1, max_size=60), factor=st.integers(2, 5))

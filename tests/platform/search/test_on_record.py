@@ -83,6 +83,15 @@ def test_the_rows_of_a_race_are_the_waves_that_have_reached_their_rung(
     assert replays_of(context, store, store.trials(context.sweep_id)) == {0: Replay(rows, finished=False)}
 
 
+@pytest.mark.parametrize(("epochs", "rows"), [((4,), 1), ((4, 3), 1), ((4, 4, 3), 2), ((4, 4, 4, 4), 3)])
+def test_the_rows_of_a_race_by_rank_are_its_levels(
+    store: RecordStore, tmp_path: Path, epochs: tuple[int, ...], rows: int
+) -> None:
+    context = context_of(store, tmp_path, racing={"rule": "rank", "reduction_factor": 2})
+    ran(store, context, 0, epochs)
+    assert replays_of(context, store, store.trials(context.sweep_id)) == {0: Replay(rows, finished=False)}
+
+
 def test_without_a_race_the_rows_are_the_rungs(store: RecordStore, tmp_path: Path) -> None:
     context = context_of(store, tmp_path, scheduler=HALVING)
     ran(store, context, 0, (2, 2, 2, 2))
@@ -101,6 +110,7 @@ def test_rungs_in_seconds_are_those_that_were_written_down(store: RecordStore, t
 
 def test_the_parts_of_subjects_come_from_the_validation_predictions(store: RecordStore, tmp_path: Path) -> None:
     assert subjects_on_record(context_of(store, tmp_path)) is None
+    assert subjects_on_record(context_of(store, tmp_path, racing={"rule": "rank"})) is None
     context = context_of(store, tmp_path, racing={}, metric="accuracy")
     labels = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], dtype=np.int8)
     names = np.array(["a", "a", "b", "b"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from duchenne.plan.counting import count_trials
 from duchenne.search.proposals import ListedProposer, build_proposer
-from duchenne.search.samplers import OptunaProposer
+from duchenne.search.samplers import STARTUP_TRIALS, OptunaProposer
 from duchenne.spec import Sweep, apply
 
 
@@ -63,6 +63,51 @@ def test_random_draws_cross_the_grid_and_depend_on_seed_and_number_alone() -> No
     assert len({values["training.learning_rate"] for values in once}) == 10
     other = sweep_with(space, "random", trials=5, seed=1)
     assert ListedProposer(other).propose(0) != once[0]
+
+
+LISTED = {
+    "model.orders.count": {"choice": [8, 16, 32]},
+    "training.batch_size": {"choice": [16, 64]},
+    "loss.smoothing": {"choice": [{"name": "none"}, {"name": "rhls", "beta": 0.25}]},
+}
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe"])
+def test_no_list_is_drawn_twice_before_everything_was(algorithm: str) -> None:
+    proposer = build_proposer(sweep_with(LISTED, algorithm, trials=15), known=0)
+    drawn = []
+    for number in range(15):
+        values = proposer.propose(number) or {}
+        drawn.append(str(values))
+        # The smallest batch is best by far: a sampler that may repeat itself would stay there.
+        proposer.learn(number, values, -float(values["training.batch_size"]))
+    assert len(set(drawn[:12])) == 12
+    assert set(drawn[12:]) < set(drawn[:12])
+
+
+def test_each_point_of_a_grid_meets_every_combination_once() -> None:
+    space = LISTED | {"model.hidden_size": {"grid": [32, 64]}}
+    proposer = ListedProposer(sweep_with(space, "random", trials=12))
+    drawn = [proposer.propose(number) for number in range(24)]
+    assert [values["model.hidden_size"] for values in drawn] == [32, 64] * 12
+    assert len({str(sorted(values.items())) for values in drawn}) == 24
+
+
+def test_a_sampler_begins_with_the_draws_of_random_search() -> None:
+    sampler = build_proposer(sweep_with(MIXED, "tpe", trials=20), known=0)
+    random = ListedProposer(sweep_with(MIXED, "random", trials=20))
+    for number in range(STARTUP_TRIALS):
+        assert sampler.propose(number) == random.propose(number)
+
+
+def test_a_resumed_sampler_knows_what_was_run() -> None:
+    sweep = sweep_with(LISTED, "tpe", trials=12)
+    before = OptunaProposer(sweep, known=0)
+    recorded = [before.propose(number) for number in range(11)]
+    after = OptunaProposer(sweep, known=11)
+    for number, values in enumerate(recorded):
+        after.learn(number, values, float(number))
+    assert after.propose(11) not in recorded
 
 
 @pytest.mark.parametrize(("algorithm", "trials"), [("random", 20), ("optuna", 20), ("gp", 12), ("cmaes", 20)])
@@ -117,8 +162,8 @@ def test_a_resumed_optuna_search_knows_the_recorded_trials_and_does_not_draw_the
 
 
 def test_a_failed_trial_is_told_to_optuna_as_failed() -> None:
-    proposer = OptunaProposer(sweep_with(MIXED, "optuna", trials=2), known=0)
-    proposer.learn(0, proposer.propose(0), None)
+    proposer = OptunaProposer(sweep_with(MIXED, "optuna", trials=20), known=0)
+    proposer.learn(STARTUP_TRIALS, proposer.propose(STARTUP_TRIALS), None)
     assert [trial.state.name for trial in proposer._search._ot_study.trials] == ["FAIL"]
 
 

@@ -69,10 +69,25 @@ def test_racing_saves_folds_and_selects_the_same_trial() -> None:
     assert all(trial.error is not None and trial.error.startswith("raced out after") for trial in stopped)
 
 
+def test_racing_by_rank_runs_a_third_of_the_folds_or_little_more() -> None:
+    raced = play(sweep_of(trials=24, racing={"rule": "rank"}))
+    assert raced.state == "succeeded"
+    folds = Counter(job.key.trial for job in raced.records.fold_jobs(raced.sweep, phase="search"))
+    assert set(folds.values()) == {1, 3, 6}
+    assert jobs_of(raced) <= 0.45 * 144
+    reasons = {trial.error for trial in raced.records.trials(raced.sweep) if trial.state == "stopped"}
+    assert all(reason is not None and reason.startswith("raced out after") for reason in reasons)
+
+
 @pytest.mark.parametrize(
     "search",
-    [{"racing": {}}, {"racing": {}, "scheduler": HALVING}, {"racing": {"wave": 2}, "scheduler": DOLLARS}],
-    ids=["racing", "racing and halving", "racing in waves and dollars"],
+    [
+        {"racing": {}},
+        {"racing": {}, "scheduler": HALVING},
+        {"racing": {"wave": 2}, "scheduler": DOLLARS},
+        {"racing": {"rule": "rank"}},
+    ],
+    ids=["racing", "racing and halving", "racing in waves and dollars", "racing by rank"],
 )
 def test_a_search_whose_drivers_are_killed_writes_every_result_once(search: dict[str, Any]) -> None:
     played = play(sweep_of(**search), deaths=40.0)

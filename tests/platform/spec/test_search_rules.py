@@ -60,6 +60,15 @@ REFUSED = {
         f"search: {{space: {{{RATE}}}, algorithm: pbt, trials: 8, racing: {{}}}}",
         "6: search.racing: algorithm pbt compares whole trials, and takes no racing, remove racing",
     ),
+    "a level of a race by rank": (
+        f"search: {{space: {{{RATE}}}, trials: 8, racing: {{rule: rank, alpha: 0.1}}}}",
+        "6: search.racing: alpha, spending and min_folds belong to rule test, got alpha=0.1, spending=pocock, "
+        "min_folds=2 with rule rank, remove them or set rule to test",
+    ),
+    "a factor of a race by test": (
+        f"search: {{space: {{{RATE}}}, trials: 8, racing: {{reduction_factor: 2}}}}",
+        "6: search.racing: reduction_factor belongs to rule rank, got 2 with rule test, remove it or set rule to rank",
+    ),
     "pbt over a schedule": (
         f"training: {{schedule: [{{after: 2, decay: 0.9}}]}}\nsearch: {{space: {{{RATE}}}, algorithm: pbt, trials: 8}}",
         "6: training.schedule: algorithm pbt writes training.schedule, and takes none, got 1 changes, remove schedule",
