@@ -30,11 +30,11 @@ from paired import header, table, write
 from torch import Tensor
 
 from duchenne_jobs.config import MODEL_NAMES, RunConfig
-from duchenne_jobs.data import Dataset, materialise, open_dataset
+from duchenne_jobs.data import Dataset, folds_of, materialise, open_dataset
 from duchenne_jobs.evaluation import evaluate
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobKey
 from duchenne_jobs.training.faces import FaceRows
-from duchenne_jobs.training.split import Rows, Split, folds_of, load_split
+from duchenne_jobs.training.split import Rows, Split, load_split
 from duchenne_jobs.training.trainer import Trainer
 
 PLAIN = "plain BCE"

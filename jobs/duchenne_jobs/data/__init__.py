@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from duchenne_jobs.data.listing import Listed, find_datasets
     from duchenne_jobs.data.manifest import Description, LandmarkScheme, Manifest, Shard
     from duchenne_jobs.data.partition import SubjectPartitions
+    from duchenne_jobs.data.planning import FoldsRequest, folds_of, plan_folds
     from duchenne_jobs.data.protocol import Protocol, load_protocol
     from duchenne_jobs.data.report import FaceReport, face_report, save_report_figure
     from duchenne_jobs.data.show import DatasetSummary, TaskSummary, save_label_figure, summary
@@ -59,6 +60,9 @@ _HOME_OF = {
     "Manifest": "manifest",
     "Shard": "manifest",
     "SubjectPartitions": "partition",
+    "FoldsRequest": "planning",
+    "folds_of": "planning",
+    "plan_folds": "planning",
     "Protocol": "protocol",
     "load_protocol": "protocol",
     "FaceReport": "report",
@@ -87,6 +91,7 @@ __all__ = [
     "Fold",
     "FoldError",
     "FoldPlan",
+    "FoldsRequest",
     "Forgotten",
     "InnerFold",
     "LandmarkScheme",
@@ -103,6 +108,7 @@ __all__ = [
     "check_rows",
     "face_report",
     "find_datasets",
+    "folds_of",
     "forget_subject",
     "ingest",
     "load_protocol",
@@ -110,6 +116,7 @@ __all__ = [
     "make_holdout",
     "materialise",
     "open_dataset",
+    "plan_folds",
     "save_contact_sheet",
     "save_label_figure",
     "save_report_figure",

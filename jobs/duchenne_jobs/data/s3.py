@@ -126,6 +126,25 @@ class _Arrival:
         self.digest, self._size, self._tag = hashlib.sha256(), 0, None
 
 
+def copy(
+    bucket: str, key: str, to: str, extra: Mapping[str, str] | None = None, patience: Patience = Patience()
+) -> bool:
+    """Copy an object to another key of its bucket; False where there is none. `extra`: see `Upload`.
+
+    Raises:
+        botocore.exceptions.ClientError, BotoCoreError: refused or unreachable, however often it was asked.
+    """
+    source = {"Bucket": bucket, "Key": key}
+    target = {"Bucket": bucket, "Key": to, **(extra or {})}
+    try:
+        _persist(lambda client: client.copy_object(**target, CopySource=source), patience)
+    except import_module("botocore.exceptions").ClientError as error:
+        if _status(error) == 404 and _code(error) != "NoSuchBucket":
+            return False
+        raise
+    return True
+
+
 class Upload:
     """A file on S3 that is written from its start to its end; nobody sees it before `close`.
 

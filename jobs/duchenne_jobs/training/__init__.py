@@ -1,8 +1,8 @@
 """Training of one fold job, segment by segment: `FoldJob` says what, `FoldJobRunner` does it on a worker."""
 
+from duchenne_jobs.data import FoldsRequest
 from duchenne_jobs.training.job import (
     FoldJob,
-    FoldsRequest,
     JobContext,
     JobFailed,
     JobKey,

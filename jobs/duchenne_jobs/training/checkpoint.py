@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,23 @@ def load_checkpoint(path: Path, *, or_previous: bool = True) -> dict[str, Any] |
     earlier epoch reaches the same numbers. The loss is logged.
     """
     files = [file for file in (path, previous_of(path))[: 1 + or_previous] if file.exists()]
-    for file in files:
+    return first_whole((str(file), file.read_bytes()) for file in files)
+
+
+def first_whole(found: Iterable[tuple[str, bytes]]) -> dict[str, Any] | None:
+    """The first of these, as (what people call it, content), that is whole; the loss of those before it is logged."""
+    damaged: list[tuple[str, DamagedError]] = []
+    state = None
+    for shown, content in found:
         try:
-            return unpacked(file.read_bytes())
+            state = unpacked(content)
+            break
         except DamagedError as error:
-            instead = "starts again from its first epoch" if file == files[-1] else "goes on from the one before"
-            LOGGER.warning("%s: the checkpoint is damaged (%s); the job %s", file, error, instead)
-    return None
+            damaged.append((shown, error))
+    instead = "starts again from its first epoch" if state is None else "goes on from the one before"
+    for shown, why in damaged:
+        LOGGER.warning("%s: the checkpoint is damaged (%s); the job %s", shown, why, instead)
+    return state
 
 
 def packed(state: dict[str, Any]) -> bytes:

@@ -67,6 +67,10 @@ class Engine:
         if self.order_optimizer is not None and move_orders:
             self.order_optimizer.step()
 
+    def predictor(self) -> MultiTaskNetwork:
+        """The network as it is now, for a rank to run without the others; every rank asks."""
+        return self.network
+
     def network_state(self) -> dict[str, Any]:
         """The whole network's tensors; every rank asks."""
         return self.network.state_dict()

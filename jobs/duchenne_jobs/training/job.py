@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.data.cache import CacheChoice
+from duchenne_jobs.data.planning import FoldsRequest
 
 Phase = Literal["search", "evaluation"]
-FoldMethod = Literal["shuffled", "balanced", "holdout", "partition"]
 
 
 @dataclass(frozen=True, order=True)
@@ -49,23 +49,6 @@ def inner_predictions_path(folder: Path, key: JobKey) -> Path:
 
 
 @dataclass(frozen=True)
-class FoldsRequest:
-    """How the dataset's subjects are split; a pure function of this, the subjects and, if balanced, their labels; in
-    the owners' partition, of their partitions.
-
-    `validation` and `test` are the shares of a holdout.
-    """
-
-    count: int
-    inner: int
-    seed: int
-    protocol: str | None = None
-    method: FoldMethod = "shuffled"
-    validation: float = 0.0
-    test: float = 0.0
-
-
-@dataclass(frozen=True)
 class FoldJob:
     """One training on one fold.
 
@@ -74,6 +57,7 @@ class FoldJob:
         folder: where checkpoints and predictions go.
         epochs: the last epoch; a job that reached it writes its predictions if its phase is `evaluation`.
         parent: a job whose steps so far are the first of this one too: its checkpoint spares running them again.
+        checkpoints: folder or `s3://` URI of the sweep's checkpoints; None keeps them in `folder`.
         cache: how its faces are kept on the machine; changes how fast it is, never what it computes.
     """
 
@@ -85,6 +69,7 @@ class FoldJob:
     folder: str
     epochs: int
     parent: JobKey | None = None
+    checkpoints: str | None = None
     cache: CacheChoice = field(default_factory=CacheChoice)
 
 

@@ -7,7 +7,6 @@ In `evaluation` they are a sealed test fold: it is predicted once, after the las
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from duchenne_jobs.evaluation import Predictions, write_predictions
 from duchenne_jobs.models.baselines import predict_baseline
 from duchenne_jobs.models.encoders import weights_sha256_of
 from duchenne_jobs.training.attention import attention_path, save_attention
-from duchenne_jobs.training.checkpoint import checkpoint_file, load_checkpoint, packed, save_checkpoint, unpacked
+from duchenne_jobs.training.checkpoint import checkpoint_file, packed, unpacked
+from duchenne_jobs.training.checkpoint_places import Checkpoints, FolderCheckpoints, checkpoints_at
 from duchenne_jobs.training.faces import FaceRows, FaceStore
 from duchenne_jobs.training.job import FoldJob, JobContext, JobFailed, SegmentResult, inner_predictions_path
 from duchenne_jobs.training.ranks import ALONE, Ranks
@@ -100,10 +100,12 @@ class FoldJobRunner:
         soft_orders: SoftOrderLines,
     ) -> SegmentResult:
         """Keep what an evaluation leaves: its last checkpoint, what it looked at, its sealed predictions."""
-        self._save(job, trainer, state, {}, soft_orders)
+        kept = self._save(job, trainer, state, {}, soft_orders)
+        if job.checkpoints is not None:  # `predict` looks for an entry's networks in the home
+            FolderCheckpoints(checkpoint_path(job).parent).save(job.key.slug, kept)
         split = self._split_of(job)
         where = attention_path(Path(job.folder), job.key)
-        save_attention(where, trainer.network, split.held_out, split.data.tasks, job.config, self.device)
+        save_attention(where, trainer.predictor, split.held_out, split.data.tasks, job.config, self.device)
         return self._write(job, trainer.epoch, predictions, metrics)
 
     def _save(
@@ -113,7 +115,7 @@ class FoldJobRunner:
         state: dict[str, Any],
         metrics: dict[str, float],
         soft_orders: SoftOrderLines,
-    ) -> None:
+    ) -> dict[str, Any]:
         """Keep an epoch before it is reported: what is on record never runs again, whatever is killed."""
         orders = order_record(trainer.network) if job.key.phase == "evaluation" else None
         if orders is not None:
@@ -121,14 +123,15 @@ class FoldJobRunner:
         crop = self._split_of(job).crop
         shown = {"crop": crop and crop.model_dump(mode="json")}  # for `predict`, which cuts faces out alike
         started_from = {"encoder_weights_sha256": weights_sha256_of(trainer.network)}
-        save_checkpoint(checkpoint_path(job), state | {"metrics": metrics} | shown | started_from)
+        kept = state | {"metrics": metrics} | shown | started_from
+        checkpoints_of(job).save(job.key.slug, kept)
+        return kept
 
     def _trainer(self, job: FoldJob, split: Split) -> tuple[Trainer, dict[str, float], bool]:
         """The job's trainer at its last checkpoint, the metrics saved with it, and whether it is the warm one.
 
         The warm trainer serves if it is this job's and not behind the file.
         """
-        path = checkpoint_path(job)
         state = self._saved(job)
         if self._warm is not None and self._warm[0] == job and state and self._warm[1].epoch == state["epoch"]:
             return self._warm[1], self._warm[2], True
@@ -139,8 +142,9 @@ class FoldJobRunner:
             trainer.restore(state)  # the same state on all ranks
             return trainer, dict(state["metrics"]), False
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            where = checkpoints_of(job).shown(job.key.slug)
             raise JobFailed(
-                f"{path}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
+                f"{where}: a checkpoint must fit the network of its job, but got {_first_line(error)}; remove the "
                 "file to train this job from its first epoch"
             ) from error
 
@@ -148,9 +152,9 @@ class FoldJobRunner:
         """The job's last checkpoint, or its parent's, as the first rank finds it."""
         state = None
         if self.ranks.is_first:
-            state = load_checkpoint(checkpoint_path(job))
+            state = checkpoints_of(job).load(job.key.slug)
             if state is None and job.parent is not None:
-                state = load_checkpoint(checkpoint_path(replace(job, key=job.parent)))
+                state = checkpoints_of(job).load(job.parent.slug)
         if self.ranks.size == 1:
             return state
         shared = self.ranks.share(None if state is None else packed(state))
@@ -223,8 +227,13 @@ class _SplitRequest:
         return isinstance(other, _SplitRequest) and self._rows == other._rows
 
 
+def checkpoints_of(job: FoldJob) -> Checkpoints:
+    """Where the job saves and what it resumes from."""
+    return checkpoints_at(job.checkpoints or str(Path(job.folder) / "checkpoints"))
+
+
 def checkpoint_path(job: FoldJob) -> Path:
-    """Where the job's last checkpoint stands."""
+    """Where the job's last checkpoint stands in its folder; the model of an evaluation always does in the end."""
     return checkpoint_file(Path(job.folder) / "checkpoints", job.key.slug)
 
 

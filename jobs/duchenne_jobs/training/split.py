@@ -17,19 +17,15 @@ from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.data import (
     FoldPlan,
     LeakError,
-    SubjectLabels,
-    SubjectPartitions,
     check_rows,
-    load_protocol,
-    make_folds,
-    make_holdout,
+    folds_of,
     open_dataset,
 )
 from duchenne_jobs.data.cache import Kept
 from duchenne_jobs.data.schema import matrix
 from duchenne_jobs.models.inputs import DataDescription, Inputs
 from duchenne_jobs.training.faces import FaceRows, FaceStore
-from duchenne_jobs.training.job import FoldJob, FoldsRequest, JobFailed
+from duchenne_jobs.training.job import FoldJob, JobFailed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -205,31 +201,6 @@ def describe(data: Dataset, faces: FaceStore | None = None) -> DataDescription:
         landmark_points=scheme.points if faces and scheme and "landmarks" in faces.columns else None,
         parsing_classes=classes if faces and classes and "parsing" in faces.columns else (),
     )
-
-
-def folds_of(data: Dataset, request: FoldsRequest) -> FoldPlan:
-    """The outer folds of a sweep over a dataset, whose labels are read where `request` balances by them.
-
-    Raises:
-        duchenne_jobs.data.FoldError: the subjects can't be split so.
-    """
-    if request.method == "partition":
-        return SubjectPartitions.of(data).plan(request.validation, request.seed)
-    labels = SubjectLabels.of(data) if request.method == "balanced" else None
-    return plan_folds(data.subjects, request, labels)
-
-
-def plan_folds(subjects: tuple[str, ...], request: FoldsRequest, labels: SubjectLabels | None = None) -> FoldPlan:
-    """A holdout, its protocol's parts, or a k-fold over the sorted subjects, balanced where `labels` are given.
-
-    Raises:
-        duchenne_jobs.data.FoldError: the subjects can't be split so.
-    """
-    if request.method == "holdout":
-        return make_holdout(subjects, request.validation, request.test, request.seed)
-    if request.protocol is not None:
-        return load_protocol(request.protocol).plan(subjects, request.seed, labels)
-    return make_folds(subjects, request.count, request.seed, labels)
 
 
 def _subjects_of(job: FoldJob, plan: FoldPlan) -> tuple[tuple[str, ...], tuple[str, ...]]:

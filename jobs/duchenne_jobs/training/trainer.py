@@ -51,6 +51,9 @@ class Trainer:
         device: where to train.
         ranks: the processes that train it together, each of which makes a trainer of its own.
 
+    Attributes:
+        predictor: the network as `predict` last ran it, whole on each rank.
+
     Raises:
         JobFailed: no training row has a face, or these landmarks can't be mirrored.
     """
@@ -92,6 +95,7 @@ class Trainer:
         self._loss = self._task_loss(statistics)
         draw_by_row(self.network)
         self._engine = build_engine(config, self.network, ranks)
+        self.predictor = self.network
         self._schedule = torch.optim.lr_scheduler.ExponentialLR(self._engine.optimizer, gamma=config.training.decay)
 
     def _augmentation(self) -> Augmentation | None:
@@ -232,14 +236,14 @@ class Trainer:
 
         Every rank asks, predicts some of the batches and gets all of them.
         """
-        self.network.eval()
+        self.predictor = self._engine.predictor().eval()
         size = PREDICTION_BATCH if rows.features is not None else FACE_PREDICTION_BATCH
         steps = torch.split(torch.nonzero(rows.has_face).flatten(), size)
         mine = range(self._ranks.rank, len(steps), self._ranks.size)
         probabilities = torch.zeros(len(rows), len(self.data.tasks), device=self.device)
         with closing(Batches(rows, self.device)([steps[step] for step in mine])) as batches:
             for step, inputs in zip(mine, batches, strict=True):
-                probabilities[steps[step].to(self.device)] = self.network.predict(inputs, self._sampler(step))
+                probabilities[steps[step].to(self.device)] = self.predictor.predict(inputs, self._sampler(step))
         predicted = self._ranks.add(probabilities).cpu()
         return torch.where(rows.has_face[:, None], predicted, self._frequency)
 

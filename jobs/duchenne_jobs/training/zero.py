@@ -8,8 +8,10 @@ Shapes: b rows of this rank, T tasks.
 
 from __future__ import annotations
 
+import copy
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +45,8 @@ class ZeroEngine(Engine):
                 "training.zero_stage: stage 3 shares out weights, which an order selector's own optimiser can't "
                 "follow, but got 3 with a network that learns orders; set it to 2"
             )
+        # Stage 3 hooks what it shares out: whoever runs the network alone would wait for the other ranks.
+        self._unshared = copy.deepcopy(network).cpu() if self._stage == 3 else None
         normalise_over_ranks(network, ranks.data)
         self._deepspeed = _deepspeed(network)
         self._wrapped, *_ = self._deepspeed.initialize(
@@ -86,12 +90,20 @@ class ZeroEngine(Engine):
                 self.ranks.add(parameter.grad).div_(self.ranks.size)
         self.order_optimizer.step()
 
+    def predictor(self) -> MultiTaskNetwork:
+        if self._unshared is None:
+            return self.network
+        whole = copy.deepcopy(self._unshared).to(next(self.network.parameters()).device)
+        whole.load_state_dict(self.network_state())
+        return whole
+
     def network_state(self) -> dict[str, Any]:
         with self._whole():
             return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def optimizer_state(self) -> dict[str, Any]:
-        mine = packed({"epoch": 0, "optimizer": self.optimizer.state_dict()})
+        with self._shards_in_groups():
+            mine = packed({"epoch": 0, "optimizer": self.optimizer.state_dict()})
         return {"ranks": [torch.frombuffer(bytearray(one), dtype=torch.uint8) for one in self.ranks.gather(mine)]}
 
     def restore(self, network: dict[str, Any], optimizer: dict[str, Any], orders: dict[str, Any] | None) -> None:
@@ -103,9 +115,24 @@ class ZeroEngine(Engine):
         with self._whole(written=True):
             self.network.load_state_dict(network)
         self._wrapped.optimizer.refresh_fp32_params()
-        self.optimizer.load_state_dict(unpacked(saved[self.ranks.rank].numpy().tobytes())["optimizer"])
+        with self._shards_in_groups():
+            self.optimizer.load_state_dict(unpacked(saved[self.ranks.rank].numpy().tobytes())["optimizer"])
         if self.order_optimizer is not None and orders is not None:
             self.order_optimizer.load_state_dict(orders)
+
+    @contextmanager
+    def _shards_in_groups(self) -> Iterator[None]:
+        """Stage 3 takes what it shares out from the optimiser's groups between steps; its state is known by them."""
+        groups, zero = self.optimizer.param_groups, self._wrapped.optimizer
+        if self._stage == 3:
+            for number, shard in enumerate(zero.fp32_partitioned_groups_flat):
+                groups[zero.sub_group_to_group_id[number]]["params"].append(shard)
+        try:
+            yield
+        finally:
+            if self._stage == 3:
+                for group in groups:
+                    group["params"] = []
 
     def _whole(self, written: bool = False) -> AbstractContextManager[Any]:
         """All weights on every rank for the time of the block; what rank 0 writes there is kept if `written`."""
@@ -121,6 +148,8 @@ def _deepspeed(network: MultiTaskNetwork) -> Any:
     """The module, told which device to use before it looks for one itself."""
     device = next(network.parameters()).device
     os.environ.setdefault("DS_ACCELERATOR", device.type)
+    # It takes the rank on its node for the number of its device, and refuses to start without one.
+    os.environ["LOCAL_RANK"] = str(torch.cuda.current_device() if device.type == "cuda" else 0)
     try:
         return import_module("deepspeed")
     except ImportError as error:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from duchenne.plan.packing import most_by_cores, most_by_gpus
 from duchenne.spec import Sweep
 from duchenne.spec.errors import Fault
 
@@ -68,8 +71,8 @@ class Machine:
                 f"folds.resources.gpu: a worker needs {gpus:g} GPU, but this machine has {self.gpus:g}; "
                 "set it to 0 or submit to a cluster"
             )
-        by_cpu = int(self.cpus // cpus)
-        return max(1, by_cpu if gpus == 0 else min(by_cpu, int(self.gpus // gpus)))
+        by_cpu = most_by_cores(self.cpus, cpus)
+        return max(1, by_cpu if gpus == 0 else min(by_cpu, most_by_gpus(self.gpus, gpus)))
 
     def fold_groups(self, cpus: float, gpus: float, workers_per_fold: int) -> int:
         """How many fold jobs run side by side, each on that many workers of that size.
@@ -89,7 +92,7 @@ class Machine:
 def pool_faults(sweep: Sweep) -> list[Fault]:
     """A fold whose workers can't run at once on this machine's cores, for a sweep that is to run here."""
     folds, cores = sweep.folds, float(os.environ.get(CPUS_VARIABLE, len(os.sched_getaffinity(0))))
-    most = max(1, int(cores // folds.resources.cpu))
+    most = max(1, most_by_cores(cores, folds.resources.cpu))
     if sweep.cluster != "local" or folds.workers_per_fold <= most:
         return []
     rule = f"a fold's workers must fit the pool, and this machine has room for {most} of {folds.resources.cpu:g} CPU"
@@ -119,23 +122,36 @@ def embedded_ray(machine: Machine, cpus_needed: float, folder: Path | None = Non
         yield
         return
     if ADDRESS_VARIABLE in os.environ:
-        ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
+        with _signal_kept(signal.SIGTERM):
+            ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR, configure_logging=True)
         try:
             yield
         finally:
             ray.shutdown()
         return
     start_reaper(folder)
-    ray.init(
-        num_cpus=int(max(machine.cpus, cpus_needed) + DRIVER_CPUS),
-        num_gpus=int(machine.gpus),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
+    with _signal_kept(signal.SIGTERM):
+        ray.init(
+            num_cpus=int(max(machine.cpus, cpus_needed) + DRIVER_CPUS),
+            num_gpus=int(machine.gpus),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _signal_kept(number: signal.Signals) -> Iterator[None]:
+    """A signal means afterwards what it meant before: Ray gives SIGTERM a handler of its own."""
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(number, before)

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from duchenne.plan.cost_model import CostModel, Setting
+from duchenne.plan.packing import most_by_cores, most_by_gpus
 from duchenne.plan.price import Estimate
 from duchenne.plan.sizes import setting_of
 from duchenne.spec.sweep import Sweep
@@ -60,10 +61,10 @@ def forecast(sweep: Sweep, model: CostModel, parallel_jobs: int) -> Forecast | N
 def jobs_here(sweep: Sweep) -> int:
     """Fold jobs that run side by side on this machine, as far as can be told without torch."""
     resources = sweep.folds.resources
-    by_cpu = int(len(os.sched_getaffinity(0)) // resources.cpu)
+    most = most_by_cores(len(os.sched_getaffinity(0)), resources.cpu)
     if resources.gpu:
-        by_cpu = min(by_cpu, int(len(list(Path("/dev").glob("nvidia[0-9]*"))) // resources.gpu))
-    return max(1, by_cpu)
+        most = min(most, most_by_gpus(len(list(Path("/dev").glob("nvidia[0-9]*"))), resources.gpu))
+    return max(1, most)
 
 
 def _job_seconds(sweep: Sweep, model: CostModel, config: RunConfig, phase: str) -> float:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from duchenne.plan.leasing import GRACE_SECONDS, QUANTUM_SECONDS
+from duchenne.plan.packing import gpu_share
 from duchenne.spec.errors import SpecError
 from duchenne.spec.prices import load_prices
 from duchenne.spec.sections import NodeType, Prices, Resources
@@ -56,11 +57,11 @@ def rate_of(prices: Prices, resources: Resources) -> Rate:
     """
     if prices.listed is not None:
         node = prices.listed
-        shares = [resources.cpu / node.cpu, *([resources.gpu / node.gpu] if node.gpu else [])]
+        shares = [resources.cpu / node.cpu, *([gpu_share(resources.gpu) / node.gpu] if node.gpu else [])]
         return Rate(node_hour_usd(node, prices.spot) * max(shares) / SECONDS_PER_HOUR, node.billing_quantum_seconds)
     if prices.file is not None:
         raise ValueError(f"a price file must be read before it prices, but {prices.file} was not; use load_sweep")
-    hourly = resources.cpu * prices.cpu_hour_usd + resources.gpu * prices.gpu_hour_usd
+    hourly = resources.cpu * prices.cpu_hour_usd + gpu_share(resources.gpu) * prices.gpu_hour_usd
     return Rate(hourly / SECONDS_PER_HOUR)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from duchenne.pool.measures import Meter
 from duchenne.pool.messages import Outcome, PoolOptions
 from duchenne.records import Amounts, Attempt, FoldJobKey, RecordsConflictError, Refusal
 from duchenne.records.port import RunRecords
+from duchenne.records.rows import FoldJob as FoldJobRecord
 from duchenne.records.rows import Outcome as AttemptOutcome
 from duchenne_jobs.config import BASELINE_NAMES
 from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
@@ -248,11 +249,16 @@ class Filing:
 
     # Jobs -------------------------------------------------------------------------------------------------------------
 
+    def foresee(self, jobs: Sequence[tuple[JobKey, int]]) -> list[FoldJobRecord]:
+        """What the records hold of jobs of so many epochs, each recorded as queued if it was not."""
+        rows = self._store.ensure_fold_jobs([self._key(key) for key, _ in jobs])
+        for (key, epochs), row in zip(jobs, rows, strict=True):
+            self._expect(key, epochs if row.state in ("queued", "running") else 0)
+        return rows
+
     def recorded(self, jobs: list[FoldJob], until_epoch: int) -> list[Outcome | None]:
         """What the records already answer; the other jobs are recorded as queued."""
-        rows = self._store.ensure_fold_jobs([self._key(job.key) for job in jobs])
-        for job, row in zip(jobs, rows, strict=True):
-            self._expect(job.key, job.epochs if row.state in ("queued", "running") else 0)
+        rows = self.foresee([(job.key, job.epochs) for job in jobs])
         outcomes: list[Outcome | None] = []
         for job, row in zip(jobs, rows, strict=True):
             if row.state == "failed":

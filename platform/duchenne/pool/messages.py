@@ -40,6 +40,7 @@ class PoolOptions:
         poll_seconds: how long a worker's question for work stays open.
         max_deaths: how often one job may raise, or take its worker with it, before it counts as failed.
         max_evictions: how often its node may go under one job before it counts as failed.
+        max_asked: fold jobs of one question of the driver that it and the queue hold at a time.
         measured: whether workers send what they count: somebody scrapes the driver.
     """
 
@@ -56,6 +57,7 @@ class PoolOptions:
     poll_seconds: float = 5.0
     max_deaths: int = 3
     max_evictions: int = 20
+    max_asked: int = 1024
     measured: bool = False
 
     @property

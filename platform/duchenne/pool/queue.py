@@ -7,7 +7,6 @@ epochs are on record is answered from there and never granted.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import time
 from collections import Counter, deque
@@ -20,6 +19,7 @@ from duchenne.plan.holdback import Purpose
 from duchenne.pool.filing import Denial, Filing, purpose_of
 from duchenne.pool.measures import PoolMeasures, RetryCause
 from duchenne.pool.messages import Outcome, OutcomeState, PoolClosed, PoolOptions, PoolSnapshot, Segment
+from duchenne.pool.waiting import ReadData, Waiting, WaitingRoom
 from duchenne.records import RecordsError, open_store
 from duchenne.records.port import RunRecords
 from duchenne_jobs.data.tallies import Tally
@@ -28,21 +28,11 @@ from duchenne_jobs.training import FoldJob, JobKey, SegmentResult
 ROOM_SECONDS = 0.2  # how soon a worker may ask again for money that other leases still hold
 
 
-@dataclass(order=True)
-class _Waiting:
-    """A segment that somebody awaits. Segments further along go first: they finish what has been paid for."""
-
-    rank: tuple[int, int]
-    job: FoldJob = field(compare=False)
-    until_epoch: int = field(compare=False)
-    answer: asyncio.Future[Outcome] = field(compare=False)
-
-
 @dataclass
 class _Granted:
     """A segment in a worker's hands."""
 
-    waiting: _Waiting
+    waiting: Waiting
     worker: str
     lease: int
     granted_at: float
@@ -108,7 +98,8 @@ class JobQueue:
         self._options = options
         self._whole = deadline_seconds or 0.0
         self._deadline = None if deadline_seconds is None else self._clock() + deadline_seconds
-        self._waiting: list[_Waiting] = []
+        self._room = WaitingRoom()
+        self._read: dict[str, ReadData] = {}  # by worker
         self._granted: dict[int, _Granted] = {}
         self._workers: dict[int, str] = {}
         self._deaths: Counter[JobKey] = Counter()
@@ -130,13 +121,17 @@ class JobQueue:
         answers = [_future(outcome) for outcome in recorded]
         for job, outcome, answer in zip(jobs, recorded, answers, strict=True):
             if outcome is None:
-                self._put(_Waiting((-until_epoch, next(self._ticket)), job, until_epoch, answer))
+                self._put(Waiting((-until_epoch, next(self._ticket)), job, until_epoch, answer))
         return list(await asyncio.gather(*answers))
 
     async def run_jobs(self, jobs: list[FoldJob]) -> list[Outcome]:
         """Bring every job to its own last epoch."""
         answers = await asyncio.gather(*(self.run_segments([job], job.epochs) for job in jobs))
         return [answer[0] for answer in answers]
+
+    async def foresee(self, jobs: list[tuple[JobKey, int]]) -> None:
+        """These jobs of so many epochs will be asked for, few at a time: the search leaves what all of them take."""
+        self._filing.foresee(jobs)
 
     async def withdraw(self, trial: int) -> None:
         """Early stopping: the trial's waiting segments end now, its running ones at their next question."""
@@ -188,7 +183,7 @@ class JobQueue:
         open_seconds = sum(now - granted.granted_at for granted in self._granted.values())
         return PoolSnapshot(
             running=tuple(_line(granted) for granted in self._granted.values()),
-            waiting=len(self._waiting),
+            waiting=len(self._room),
             segments_done=self._done,
             busy_seconds=self._options.workers_per_fold * (self._busy_seconds + open_seconds),
             warm_workers=len(self._workers),
@@ -204,7 +199,7 @@ class JobQueue:
         return PoolMeasures(
             warm=len(self._workers),
             busy=self._options.workers_per_fold * len({granted.worker for granted in held}),
-            waiting=dict(Counter(waiting.job.key.phase for waiting in self._waiting)),
+            waiting=dict(Counter(waiting.job.key.phase for waiting in self._room)),
             running=dict(Counter(granted.waiting.job.key.phase for granted in held)),
             durations=meter.durations,
             ended=dict(meter.ended),
@@ -227,6 +222,7 @@ class JobQueue:
         """A worker begins. One of the same rank before it is gone: what it held goes back to the queue."""
         before = self._workers.get(rank)
         self._workers[rank] = worker
+        self._read.pop(before or worker, None)
         for granted in [held for held in self._granted.values() if held.worker == before]:
             # Ray Train restarts the whole group for one dead rank; `rank_died` has counted the culprit by now.
             self._return(granted, "group", lost=False, error="the worker group was restarted")
@@ -242,7 +238,7 @@ class JobQueue:
     @_ends_sweep_without_records
     async def lease(self, worker: str) -> Segment | PoolClosed | None:
         """The next segment for `worker`; None after a while without one."""
-        if not self._waiting and not self._closed:
+        if not self._room and not self._closed:
             called = asyncio.get_running_loop().create_future()
             self._idle.append(called)
             try:
@@ -251,11 +247,13 @@ class JobQueue:
                 return None
         if self._closed:
             return PoolClosed()
-        while self._waiting:
-            key = self._waiting[0].job.key
+        read = self._read.setdefault(worker, ReadData())
+        while (waiting := self._room.next_for(read)) is not None:
+            key = waiting.job.key
             lease = self._out_of_time(key, self._options.quantum_seconds) or self._filing.reserve(worker, key)
             if not isinstance(lease, Denial):
-                waiting = heapq.heappop(self._waiting)
+                self._room.take(waiting)
+                read.add(waiting.job)
                 self._granted[lease] = _Granted(waiting, worker, lease, self._clock())
                 attempt = self._filing.begin(key, worker)
                 return Segment(lease, waiting.job, waiting.until_epoch, attempt, self._options.quantum_seconds)
@@ -339,12 +337,12 @@ class JobQueue:
 
     # Inside -----------------------------------------------------------------------------------------------------------
 
-    def _put(self, waiting: _Waiting) -> None:
+    def _put(self, waiting: Waiting) -> None:
         over = self._end_of(waiting.job.key)
         if over is not None:
             _answer(waiting, Outcome(over[0], error=over[1]))
             return
-        heapq.heappush(self._waiting, waiting)
+        self._room.put(waiting)
         self._call_one()
 
     def _call_one(self) -> bool:
@@ -425,15 +423,12 @@ class JobQueue:
         outcome = Outcome("exhausted", error=denial.reason)
         self._drop_waiting(lambda waiting: purpose_of(waiting.job.key) == purpose, outcome)
 
-    def _drop_waiting(self, condition: Callable[[_Waiting], bool], outcome: Outcome) -> None:
-        dropped = [waiting for waiting in self._waiting if condition(waiting)]
-        self._waiting = [waiting for waiting in self._waiting if not condition(waiting)]
-        heapq.heapify(self._waiting)
-        for waiting in dropped:
+    def _drop_waiting(self, condition: Callable[[Waiting], bool], outcome: Outcome) -> None:
+        for waiting in self._room.drop(condition):
             _answer(waiting, outcome)
 
 
-def _answer(waiting: _Waiting, outcome: Outcome) -> None:
+def _answer(waiting: Waiting, outcome: Outcome) -> None:
     if not waiting.answer.done():
         waiting.answer.set_result(outcome)
 

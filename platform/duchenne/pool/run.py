@@ -6,14 +6,17 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-from ray.train.torch import TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from duchenne.pool.asking import Window
 from duchenne.pool.measures import PoolMeasures
 from duchenne.pool.messages import (
     MAX_GROUP_RESTARTS,
@@ -65,6 +68,9 @@ class FoldPool:
         options: size and patience.
         runner: makes the `JobRunner` of each worker.
         deadline_seconds: wall time left to the sweep; None for no limit.
+
+    Attributes:
+        node_resource: what the driver's node has of and no other.
     """
 
     def __init__(
@@ -82,8 +88,15 @@ class FoldPool:
         self.workers = options.workers
         self.storage = storage
         self.queue_name = f"queue-{sweep}-{uuid.uuid4().hex[:6]}"
+        self.node_resource = _own_node_resource()
         actor = ray.remote(JobQueue).options(
-            name=self.queue_name, namespace=NAMESPACE, num_cpus=0, max_concurrency=10_000, max_restarts=0
+            name=self.queue_name,
+            namespace=NAMESPACE,
+            num_cpus=0,
+            max_concurrency=10_000,
+            max_restarts=0,
+            # An actor that holds nothing may be put anywhere, and a worker's node may go.
+            scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
         )
         self.queue: Any = actor.remote(sweep, records, str(home), options, deadline_seconds)
         self._thread = threading.Thread(target=self._train, name="fold-pool", daemon=True)
@@ -93,17 +106,19 @@ class FoldPool:
         """Begin to warm the workers; returns at once. Segments may be asked for already."""
         self._thread.start()
 
-    def ask(self, jobs: Sequence[FoldJob]) -> Any:
-        """Ask for jobs to be run to their last epoch; `wait` takes what this returns."""
-        return self.queue.run_jobs.remote(list(jobs))
+    def ask(self, jobs: Sequence[FoldJob]) -> Future[list[Outcome]]:
+        """Ask for jobs to be run to their last epoch, a window of them at a time; `wait` takes what this returns."""
+        asked: Future[list[Outcome]] = Future()
+        threading.Thread(target=self._ask_on, args=(jobs, asked), name="asking", daemon=True).start()
+        return asked
 
     def withdraw(self, trial: int) -> None:
         """End a trial's segments: its scheduler gave it up. Nobody waits for it."""
         self.queue.withdraw.remote(trial)
 
-    def wait(self, asked: Sequence[Any]) -> list[Outcome]:
+    def wait(self, asked: Sequence[Future[list[Outcome]]]) -> list[Outcome]:
         """Wait for everything that was asked."""
-        return [outcome for outcomes in ray.get(list(asked)) for outcome in outcomes]
+        return [outcome for each in asked for outcome in each.result()]
 
     def end(self, state: str, reason: str) -> None:
         """Grant nothing more; what waits or runs ends as `state`, at its next step or after `FORCE_SECONDS`."""
@@ -134,6 +149,19 @@ class FoldPool:
         finally:
             ray.kill(self.queue)
 
+    def _ask_on(self, jobs: Sequence[FoldJob], asked: Future[list[Outcome]]) -> None:
+        most = self._options.max_asked
+        window: Window[FoldJob, list[Outcome]] = Window(
+            most, lambda job: self.queue.run_jobs.remote([job]), ray.wait, ray.get
+        )
+        try:
+            for start in range(0, len(jobs), most):
+                foreseen = [(job.key, job.epochs) for job in jobs[start : start + most]]
+                ray.get(self.queue.foresee.remote(foreseen))
+            asked.set_result([outcome for (outcome,) in window.run(jobs)])
+        except Exception as error:  # raised where `wait` is called
+            asked.set_exception(error)
+
     def _train(self) -> None:
         options = self._options
         trainer = TorchTrainer(
@@ -144,6 +172,8 @@ class FoldPool:
                 "options": options,
                 "runner": self._runner,
             },
+            # The ranks only meet in it: a group that trains makes one of its own, and workers may share a GPU.
+            torch_config=TorchConfig(backend="gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=options.workers,
                 use_gpu=options.gpus > 0,
@@ -165,10 +195,19 @@ class FoldPool:
             trainer.fit()
         except Exception as error:
             reason = f"the pool's workers failed: {_first_line(error)}"
+        if not ray.is_initialized():
+            return  # the driver has left: to ask would connect this thread anew
         try:
             ray.get(self.queue.pool_died.remote(reason), timeout=10)
         except ray.exceptions.RayActorError:
             return  # the queue was closed first: the sweep is over
+
+
+def _own_node_resource() -> str:
+    """The resource that this process's node has and no other: what holds some of it stays beside the driver."""
+    own = ray.get_runtime_context().get_node_id()
+    resources: dict[str, float] = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == own)
+    return next(name for name in resources if name.startswith("node:") and not name.startswith("node:__"))
 
 
 def _first_line(error: Exception) -> str:

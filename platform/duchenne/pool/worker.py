@@ -113,11 +113,14 @@ def pool_loop(config: dict[str, Any]) -> None:
             `runner` (makes the worker's `JobRunner`; is given the `Ranks` of its group where they are several).
     """
     import ray
-    import ray.train
+    import ray.train.torch
     import torch
 
     options: PoolOptions = config["options"]
     torch.set_num_threads(max(1, int(options.cpus)))
+    if options.gpus and torch.cuda.is_available():
+        # Ray Train shows each worker the GPUs of all workers on its node; what is Ray's for this one is not the first.
+        torch.cuda.set_device(ray.train.torch.get_device())
     queue = ray.get_actor(config["queue"], namespace=config["namespace"])
     rank = ray.train.get_context().get_world_rank()
     worker = f"rank{rank}-pid{os.getpid()}-{uuid.uuid4().hex[:6]}"

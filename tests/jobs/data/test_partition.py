@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from duchenne_jobs.data import Dataset, DatasetWriter, Description, FoldError, SubjectPartitions, open_dataset
+from duchenne_jobs.data import Dataset, DatasetWriter, Description, FoldError, SubjectPartitions, folds_of, open_dataset
 from duchenne_jobs.data.manifest import Partitions
 from duchenne_jobs.training import FoldsRequest
-from duchenne_jobs.training.split import folds_of
 
 THREE = Partitions(train="train", validation="valid", test="test")
 TWO = Partitions(train="train", test="test")

@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from duchenne_jobs.training import FoldJob, JobFailed, JobStopped, SegmentResult
+from duchenne_jobs.training import FoldJob, JobFailed, JobStopped, SegmentResult, zero
 from duchenne_jobs.training.checkpoint import load_checkpoint
 from duchenne_jobs.training.ranks import RankError, Ranks
 from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
@@ -72,11 +72,13 @@ def together(tmp_path: Path, action: Callable[..., Any], *arguments: Any) -> Non
     )
 
 
-def run_all(ranks: Ranks, jobs: list[FoldJob], found: str) -> None:
+def run_all(ranks: Ranks, jobs: list[FoldJob], found: str, is_warm: bool = True) -> None:
+    """Two segments of each job: the second one goes on in the same process's memory, or from the file."""
     runner, reports = FoldJobRunner(ranks), []
     for job in jobs:
         context = Context()
-        runner.run(job, 2, context)  # two segments: the second one is warm
+        runner.run(job, 2, context)
+        runner = runner if is_warm else FoldJobRunner(ranks)
         result = runner.run(job, job.epochs, context)
         reports.append((context.reports, result.metrics))
     if ranks.is_first:
@@ -196,8 +198,12 @@ def test_a_stop_told_to_the_first_stops_all_and_they_go_on(job: Job, tmp_path: P
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_zero_trains_what_one_does(stage: int, job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stage", "is_warm"), [(1, True), (1, False), (2, False), (3, True), (3, False)])
+def test_zero_trains_what_one_does(
+    stage: int, is_warm: bool, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zero, "WHOLE_BELOW", 0)  # stage 3 shares out these small networks too
+
     def make(folder: str) -> list[FoldJob]:
         training = {"engine": "deepspeed", "zero_stage": stage, "batch_size": 13}
         names = ("vmnc",) if stage == 3 else ("vmnc", "monet")
@@ -206,7 +212,7 @@ def test_zero_trains_what_one_does(stage: int, job: Job, tmp_path: Path) -> None
 
     alone, shared = make("alone"), make("shared")
     run_all(Ranks(), alone, str(tmp_path / "alone.pt"))
-    together(tmp_path, run_all, shared, str(tmp_path / "shared.pt"))
+    together(tmp_path, run_all, shared, str(tmp_path / "shared.pt"), is_warm)
     one, two = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("alone", "shared"))
     assert_close([list(each) for each in one], [list(each) for each in two])
     for first, second in zip(alone, shared, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from duchenne_jobs.data import Dataset
+from duchenne_jobs.data import Dataset, plan_folds
 from duchenne_jobs.evaluation import METRICS, read_predictions
 from duchenne_jobs.evaluation.predictions import file_digest
 from duchenne_jobs.training import (
@@ -27,7 +27,6 @@ from duchenne_jobs.training import (
 from duchenne_jobs.training.checkpoint import load_checkpoint, previous_of
 from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
 from duchenne_jobs.training.soft_orders import soft_orders_path
-from duchenne_jobs.training.split import plan_folds
 
 MakeJob = Callable[..., FoldJob]
 STEPS_PER_EPOCH = 3  # 40 rows of the outer training set, 16 a batch

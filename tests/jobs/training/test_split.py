@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from duchenne_jobs.data import Dataset, DatasetWriter, Description, FoldError, LeakError, open_dataset
+from duchenne_jobs.data import (
+    Dataset,
+    DatasetWriter,
+    Description,
+    FoldError,
+    LeakError,
+    folds_of,
+    open_dataset,
+    plan_folds,
+)
 from duchenne_jobs.models import DataDescription, Inputs
 from duchenne_jobs.training import FoldJob, FoldsRequest, JobFailed
-from duchenne_jobs.training.split import Rows, Split, folds_of, load_split, plan_folds
+from duchenne_jobs.training.split import Rows, Split, load_split
 
 MakeJob = Callable[..., FoldJob]
 

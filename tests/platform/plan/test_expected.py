@@ -36,8 +36,8 @@ FIELDS: dict[str, Any] = {
 
 
 class Counted(RecordStore):
-    def made(self) -> tuple[int, int]:
-        return 0, 0
+    def made(self) -> int:
+        return 0
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,7 @@ def test_the_sweeps_of_a_team_share_its_month(store: RecordStore) -> None:
     second = reserve(store, two, 5.0)
     assert isinstance(second, Lease)
     assert isinstance(store.ledger.renew(second.id, Amounts(usd=5.0), ttl=60, team=LIMITS), Refusal)
-    assert isinstance(store.ledger.renew(second.id, Amounts(usd=4.0), ttl=60, team=LIMITS), Lease)
+    assert store.ledger.renew(second.id, Amounts(usd=4.0), ttl=60, team=LIMITS) is None
 
 
 def test_a_new_month_begins_with_what_is_still_open(store: RecordStore, clock: Clock) -> None:

@@ -156,6 +156,42 @@ def test_segments_further_along_go_first(store: RecordStore) -> None:
     with_queue(store, sweep, scenario)
 
 
+def test_a_worker_goes_on_with_the_fold_that_it_has_read_until_it_is_replaced(store: RecordStore) -> None:
+    sweep = new_sweep(store)
+
+    async def scenario(queue: JobQueue) -> None:
+        jobs = [job(trial, fold) for trial in range(2) for fold in range(2)]
+        asked = asyncio.ensure_future(queue.run_segments(jobs, 1))
+        await queue.register("w0", 0)
+        await queue.register("w1", 1)
+        taken = [(await run_to_rung(queue, worker)).job.key for worker in ("w0", "w1", "w1", "w0")]
+        assert [(key.trial, key.fold) for key in taken] == [(0, 0), (0, 1), (1, 1), (1, 0)]
+        await asked
+        asked = asyncio.ensure_future(queue.run_segments(jobs, 2))
+        await queue.register("w2", 0)  # another process of that rank: what the first one read is gone
+        assert (await run_to_rung(queue, "w2", start=1)).job.key == jobs[0].key
+        assert (await run_to_rung(queue, "w1", start=1)).job.key == jobs[3].key  # whose network is warm
+        await queue.end("stopped", "the test is over")
+        await asked
+
+    with_queue(store, sweep, scenario)
+
+
+def test_what_is_foreseen_is_recorded_and_granted_only_when_it_is_asked_for(store: RecordStore) -> None:
+    sweep = new_sweep(store)
+
+    async def scenario(queue: JobQueue) -> None:
+        jobs = [job(fold=fold, phase="evaluation") for fold in range(2)]
+        await queue.foresee([(one.key, one.epochs) for one in jobs])
+        assert await queue.lease("w0") is None
+        asked = asyncio.ensure_future(queue.run_jobs([jobs[1]]))
+        assert (await take(queue)).job == jobs[1]
+        asked.cancel()
+
+    with_queue(store, sweep, scenario, poll_seconds=0.05)
+    assert len(store.fold_jobs(sweep)) == 2
+
+
 def test_a_job_that_takes_three_workers_with_it_has_failed_and_the_sweep_goes_on(store: RecordStore) -> None:
     sweep = new_sweep(store)
 
