@@ -96,6 +96,7 @@ CHART_VALUES: dict[str, dict[str, Any]] = {
             "image": "duchenne:0.1.0",
             "imagePullSecrets": ["registry"],
             "fromNamespaces": ["ingress-nginx"],
+            "trustedProxies": ["10.42.0.0/16", "fd00:42::/56"],
             "homeClaim": "duchenne-home",
             "autoscaling": {"enabled": True, "maxReplicas": 3},
             "oidc": {"issuer": "https://login.example.org", "clientId": "duchenne"},

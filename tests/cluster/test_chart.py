@@ -76,6 +76,8 @@ def test_the_schema_knows_every_value_and_refuses_the_rest() -> None:
         {"network": {"databaseCidrs": ["everywhere"]}},
         {"server": {"port": 0}},
         {"server": {"ingress": {"host": "Example.org"}}},
+        {"server": {"trustedProxies": ["*"]}},
+        {"server": {"trustedProxies": ["0.0.0.0/0"]}},
         {"server": {"oidc": {"issuer": "http://login.example.org"}}},
         {"server": {"autoscaling": {"cpuPercent": 101}}},
         {"postgresql": {"storage": "much"}},
@@ -137,6 +139,20 @@ def test_the_probes_ask_what_the_server_answers(chart: Render, tmp_path: Path) -
     settings = Settings.from_environment(tmp_path, dict.fromkeys(variables, "0123456789abcdef"))
     with open_home(tmp_path) as store, TestClient(create_app(store, settings)) as client:
         assert {path: client.get(path).status_code for path in probes} == dict.fromkeys(probes, 200)
+
+
+def test_the_server_believes_the_proxies_that_the_values_name(chart: Render, tmp_path: Path) -> None:
+    def believed(**values: Any) -> tuple[str, ...]:
+        items = chart({"server": {"enabled": True, "image": "d:1", **values}})
+        (deployment,) = [item for item in items if item["kind"] == "Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        return Settings.from_environment(
+            tmp_path, {item["name"]: item["value"] for item in container["env"] if "value" in item}
+        ).trusted_proxies
+
+    assert believed() == ("127.0.0.1", "::1")
+    networks = ("10.42.0.0/16", "fd00:42::/56", "192.0.2.7")
+    assert believed(trustedProxies=list(networks)) == networks
 
 
 def test_pods_of_the_server_scale_by_load_or_stay_as_many_as_said(chart: Render) -> None:

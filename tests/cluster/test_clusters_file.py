@@ -46,6 +46,7 @@ def test_a_file_that_is_named_must_exist(tmp_path: Path) -> None:
         ("  here:", "  Here_1:", 3, "clusters.Here_1: a name must be lower-case"),
         ("namespace: duchenne", "namespace: Duchenne_1", 8, "clusters.prod.namespace: must be lower-case letters"),
         ("sha256:0000", "sha256:", 11, "clusters.prod.image: an image must be REGISTRY/NAME:TAG"),
+        ("LAB_TOKEN", 'LAB_TOKEN, home: "s3://b/h"', 4, "clusters.lab.home: a folder of the cluster must be"),
         ("pvc://", "nfs://", 12, "clusters.prod.storage: storage must be pvc://CLAIM/FOLDER or s3://"),
         ("max_nodes: 4", "max_nodes: four", 16, "clusters.prod.node_pools[0].max_nodes: must be a whole number"),
         ("name: a100-spot", "name: cpu", 5, "clusters.prod: names of node pools must be distinct"),

@@ -19,9 +19,11 @@ import pytest
 
 from duchenne.cli import run
 from duchenne.cli.main import call
-from duchenne.clusters.kubernetes.manifests import entrypoint
+from duchenne.clusters.file import load_clusters_text
+from duchenne.clusters.kubernetes.manifests import entrypoint, manifests
 from duchenne.clusters.local import Machine
 from duchenne.records import NewSweep, RecordsConflictError, RecordStore, open_home
+from duchenne.spec import Sweep
 
 SWEEP = """\
 apiVersion: duchenne/v1
@@ -119,6 +121,53 @@ def test_a_cluster_says_how_much_it_offers(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DUCHENNE_CLUSTER_GPUS", "1.5")
     assert Machine.here() == Machine(cpus=24, gpus=1.5)
     assert Machine.here().workers(4, 0.25) == 6
+
+
+LONG = (
+    SWEEP.replace("wall_seconds: 1", "wall_seconds: 7200")
+    + """\
+model: {name: vmnc, encoder: {layers: 1, width: 8}, hidden_size: 8}
+training: {epochs: 4000, batch_size: 8}
+"""
+)
+
+
+@pytest.mark.timeout(600)
+def test_a_pod_that_ends_tells_its_driver_which_tells_the_records(
+    command: list[str], tmp_path: Path, sweep: Sweep, clusters_text: str
+) -> None:
+    """The hook that Kubernetes runs before it kills the head, on a real driver: it waits until all is on record."""
+    (tmp_path / "sweep.yaml").write_text(LONG)
+    job = manifests(sweep, load_clusters_text(clusters_text).kubernetes("prod"))[0]
+    (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+    told = next(variable["value"] for variable in head["env"] if variable["name"] == "DUCHENNE_PID_FILE")
+    assert any(told.startswith(f"{mount['mountPath']}/") for mount in head["volumeMounts"])
+    number = str(tmp_path / "pid")
+    hook = [word.replace(told, number) for word in head["lifecycle"]["preStop"]["exec"]["command"]]
+    assert subprocess.run(hook, timeout=10, check=False).returncode == 0, "without a driver it ends at once"
+    with (tmp_path / "log").open("wb") as log, open_home(tmp_path / "home") as store:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "duchenne", *command],
+            env=os.environ | {"DUCHENNE_PID_FILE": number},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + 400
+            while not (store.list_sweeps() and store.results(SWEEP_ID)):
+                assert driver.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            subprocess.run(hook, timeout=90, check=True)
+            assert driver.wait(timeout=120) not in (0, None), "a retry may go on"
+        finally:
+            driver.kill()
+            driver.wait()
+        record = store.get_sweep(SWEEP_ID)
+        assert (record.state, record.lock_holder) == ("stopped", None)
+        assert "SIGTERM" in str(record.error)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert not Path(number).exists()
 
 
 JOINED = """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from duchenne.paths import DEFAULT_HOME, HOME_VARIABLE
+from duchenne.paths import DEFAULT_HOME, HOME_VARIABLE, sweep_file
 
 Home = Annotated[
     Path,
@@ -16,7 +17,14 @@ Home = Annotated[
 ]
 HOME = Path(DEFAULT_HOME)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-SweepFile = Annotated[Path, typer.Argument(metavar="S.yaml", help="The sweep file.")]
+SweepFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="S.yaml",
+        parser=sweep_file,
+        help="The sweep file, or the name of one that comes along: quickstart, toy, thesis/table_2_1.",
+    ),
+]
 EpochSeconds = Annotated[
     float | None,
     typer.Option(
@@ -30,7 +38,16 @@ SweepId = Annotated[str, typer.Argument(metavar="ID", help="The sweep's id, or t
 
 
 def resolve(home: Path) -> Path:
-    """The home as an absolute path."""
+    """The home as an absolute path.
+
+    Raises:
+        typer.BadParameter: an address of object storage, of which a path would make a folder of that odd name.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(home)):
+        raise typer.BadParameter(
+            f"a home must be a folder, but got {home}: records and checkpoints need a file system; name a folder, on a "
+            "volume where machines share it (pvc://CLAIM as a cluster's `storage`); datasets may stay at s3://"
+        )
     return home.expanduser().absolute()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +17,7 @@ from duchenne.cli.cluster import ClusterFile, ClusterName, named_port
 from duchenne.cli.mistakes import DONE, FAILED, OUT_OF_BUDGET, WRONG_INPUT, explain
 from duchenne.cli.options import HOME, Home, SweepFile, SweepId, resolve
 from duchenne.clusters.limits import Limits
+from duchenne.paths import PID_VARIABLE
 
 if TYPE_CHECKING:
     from duchenne.driver import SweepEnd
@@ -67,11 +70,14 @@ def run(
 
 
 def _supervise(drive: Callable[[], SweepEnd], home: Path) -> int:
-    """The exit code for a supervisor that tries again on any but 0."""
+    """The exit code for a supervisor that tries again on any but 0. Where it asks for a file of the driver's number,
+    that is there while the driver runs.
+    """
     from duchenne.records import LockHeldError
 
     try:
-        end = drive()
+        with _numbered(os.environ.get(PID_VARIABLE)):
+            end = drive()
         code = _conclude(end, home)
     except Exception as error:
         message, code = explain(error)
@@ -81,7 +87,20 @@ def _supervise(drive: Callable[[], SweepEnd], home: Path) -> int:
         typer.echo(message, err=True)
         return DONE
     # The records say how it ended; another cluster would only cost.
-    return DONE if end.state in ("stopped", "exhausted") else code
+    return DONE if end.state in ("stopped", "exhausted") and not end.cut_off else code
+
+
+@contextmanager
+def _numbered(path: str | None) -> Iterator[None]:
+    """For the time of the block, a file with the number of this process: who ends a pod sends it SIGTERM."""
+    if path is None:
+        yield
+        return
+    Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def _run_or_go_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,14 @@ def register(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on.")] = 8080,
+    trusted_proxies: Annotated[
+        str | None,
+        typer.Option(
+            "--trusted-proxies",
+            envvar="DUCHENNE_SERVER_TRUSTED_PROXIES",
+            help="Addresses and networks, with commas, whose X-Forwarded-For is believed. Default: this machine alone.",
+        ),
+    ] = None,
     home: Home = HOME,
 ) -> None:
     """Serve the leaderboards, the sweeps and the REST API. Settings: DUCHENNE_SERVER_*, see docs/server.md."""
@@ -45,7 +54,8 @@ def serve(
     folder = resolve(home)
     metrics_address()
     try:
-        settings = Settings.from_environment(folder)
+        given = {} if trusted_proxies is None else {f"{PREFIX}TRUSTED_PROXIES": trusted_proxies}
+        settings = Settings.from_environment(folder, os.environ | given)
     except ValidationError as error:
         for fault in error.errors():
             typer.echo(f"{PREFIX}{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}; correct it", err=True)
@@ -53,8 +63,15 @@ def serve(
     with open_home(folder) as store:
         typer.echo(f"records: {store.database.where}")
         typer.echo(f"serving: http://{host}:{port}")
-        # Forwarded headers are believed from this machine only: a rate is counted by the client's address.
-        uvicorn.run(create_app(store, settings), host=host, port=port, log_level="warning", server_header=False)
+        uvicorn.run(
+            create_app(store, settings),
+            host=host,
+            port=port,
+            log_level="warning",
+            server_header=False,
+            # A rate is counted by the client's address, which whoever is believed here may state.
+            forwarded_allow_ips=list(settings.trusted_proxies),
+        )
 
 
 @tokens.command("create")

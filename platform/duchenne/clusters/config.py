@@ -45,7 +45,10 @@ def _checked_variable(name: str) -> str:
 
 def _checked_folder(folder: str) -> str:
     if not folder.startswith("/") or ".." in folder.split("/"):
-        raise ValueError(f"a folder of the cluster must be an absolute path, but got {folder!r}; write it out")
+        raise ValueError(
+            f"a folder of the cluster must be an absolute path, which its nodes share, but got {folder!r}; write it "
+            "out (s3:// is for datasets)"
+        )
     return folder
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ from duchenne.driver.budget import (
     search_was_cut,
     too_small,
 )
+from duchenne.driver.ending import TERMINATED, sigterm_interrupts
 from duchenne.driver.entries import save_entries
-from duchenne.driver.heartbeat import LOCK_SECONDS, BudgetSpent, Heartbeat
+from duchenne.driver.heartbeat import LOCK_SECONDS, STOP_ASKED, BudgetSpent, Heartbeat
 from duchenne.driver.prepare import code_revision, prepare_data
 from duchenne.driver.progress import Monitor, Observer
 from duchenne.monitoring.endpoint import driver_endpoint, metrics_address
@@ -39,9 +42,12 @@ from duchenne.search.warm_start import warm_start
 from duchenne.spec import Sweep
 from duchenne_jobs.config import RunConfig
 from duchenne_jobs.data.digest import canonical_digest
+from duchenne_jobs.data.errors import DatasetError
 from duchenne_jobs.training import FoldJob
+from duchenne_jobs.training.checkpoint_places import checkpoints_at
 from duchenne_jobs.training.runner import FoldJobRunner
 
+LOGGER = logging.getLogger("duchenne.driver")
 IMAGE_VARIABLE = "DUCHENNE_IMAGE"  # set by whoever starts the image: it can't know its own digest
 DRIVER_DEATHS = 1_000_000  # a driver's death is no fault of the jobs that it was running
 
@@ -55,12 +61,14 @@ class SweepEnd:
         state: `succeeded`, `failed`, `stopped` or `exhausted`.
         reason: why, unless it succeeded.
         board: the leaderboard of its entries.
+        cut_off: whether SIGTERM ended it and nobody had asked for a stop: a supervisor may try again.
     """
 
     id: str
     state: SweepState
     reason: str | None
     board: str
+    cut_off: bool = False
 
 
 class _Ended(Exception):  # noqa: N818 - unwinds the driver's steps
@@ -121,7 +129,8 @@ def run_sweep(
             identifier,
         )
         observer.started(record.id)
-        return _drive(store, record, sweep, home, observer, runner)
+        with sigterm_interrupts() as terminated:
+            return _drive(store, record, sweep, home, observer, runner, terminated)
 
 
 def resume_sweep(
@@ -148,7 +157,8 @@ def resume_sweep(
         data = prepare_data(sweep, home, observer.checking_data)
         store.bind_data(record.id, dataset_digest=data.dataset_digest, folds_digest=data.folds_digest)
         observer.started(record.id)
-        return _drive(store, record, sweep, home, observer, runner)
+        with sigterm_interrupts() as terminated:
+            return _drive(store, record, sweep, home, observer, runner, terminated)
 
 
 def _drive(
@@ -158,11 +168,13 @@ def _drive(
     home: Path,
     observer: Observer,
     runner: Callable[[], JobRunner],
+    terminated: threading.Event,
 ) -> SweepEnd:
     notifier = Notifier.of(sweep, store)
     lock = store.acquire_lock(record.id, holder_name(), LOCK_SECONDS)
     state: SweepState = "failed"
     reason: str | None = "the driver ended without a reason"
+    cut_off = False
     try:
         store.requeue_unfinished(record.id, token=lock.token, retry_limit=DRIVER_DEATHS)
         store.ledger.expire(sweep=record.id)
@@ -179,13 +191,16 @@ def _drive(
         state, reason = "exhausted", str(spent)
     except KeyboardInterrupt:
         state, reason = "stopped", "interrupted from the keyboard"
+        if terminated.is_set():
+            cut_off = not store.stop_requested(record.id)
+            reason = TERMINATED if cut_off else STOP_ASKED
     except Exception as error:
         reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
         raise
     finally:
         observer.ended()
         _conclude(store, record, state, reason, lock, notifier)
-    return SweepEnd(record.id, state, reason, record.board)
+    return SweepEnd(record.id, state, reason, record.board, cut_off)
 
 
 def _conclude(
@@ -262,11 +277,10 @@ def _run_phases(
             _require_comparators(pool)
             _require_evaluated(store, record)
             # The search's checkpoints have served; those of the evaluation are the entries' models.
-            for checkpoint in (folder / "checkpoints").glob("search-*"):
-                checkpoint.unlink()
+            _drop_checkpoints(context)
             _drop_inner_predictions(folder, selection)
         except KeyboardInterrupt:
-            pool.end("stopped", "interrupted from the keyboard")
+            pool.end("stopped", "interrupted")
             raise
         finally:
             observer.ended()
@@ -310,6 +324,14 @@ def _comparator_jobs(context: SweepContext, selected: Sequence[tuple[int, RunCon
         return neural_comparator_jobs(context, selected)
     except ValueError as error:
         raise _Ended("failed", f"comparators: a variant must go with the selected configuration, but {error}") from None
+
+
+def _drop_checkpoints(context: SweepContext) -> None:
+    """Those of the search. A bucket that does not answer keeps them: the sweep has succeeded all the same."""
+    try:
+        checkpoints_at(context.checkpoints or f"{context.folder}/checkpoints").drop("search-")
+    except DatasetError as error:
+        LOGGER.warning("the search's checkpoints are left: %s", error)
 
 
 def _drop_inner_predictions(folder: Path, selection: Selection) -> None:

@@ -15,6 +15,7 @@ from duchenne.records.port import RunRecords
 
 LOGGER = logging.getLogger("duchenne.driver")
 LOCK_SECONDS = 60.0
+STOP_ASKED = "a stop was asked for"
 
 
 class BudgetSpent(Exception):  # noqa: N818 - the sweep's end, with a line for the user
@@ -122,7 +123,7 @@ class Heartbeat:
         """One beat: renew the lock, pay on. (state, reason) when the sweep must end."""
         self._store.renew_lock(self._lock, LOCK_SECONDS)
         if self._store.stop_requested(self._lock.sweep):
-            return "stopped", "a stop was asked for"
+            return "stopped", STOP_ASKED
         assert self._lease is not None  # noqa: S101 - the thread starts after the reservation
         needed = self._clock() - self._started + BEAT_SECONDS + TEARDOWN_SECONDS
         extra = max(0.0, needed - self._paid_seconds)

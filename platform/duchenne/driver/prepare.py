@@ -19,11 +19,10 @@ from duchenne.spec.guidance import guidance_file_faults
 from duchenne.spec.inputs import DataColumns, input_faults
 from duchenne.spec.orders import order_task_faults
 from duchenne.spec.space import candidates
-from duchenne_jobs.data import Dataset, DatasetError, FoldError, SubjectLabels, materialise, open_dataset
+from duchenne_jobs.data import Dataset, DatasetError, FoldError, SubjectLabels, folds_of, materialise, open_dataset
 from duchenne_jobs.data.digest import canonical_digest
 from duchenne_jobs.models.encoders.weights import WeightsError, require_weights
 from duchenne_jobs.training.faces import FaceStore
-from duchenne_jobs.training.split import folds_of
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,16 @@ async def check_csrf(request: Request) -> None:
         return
     if "who" not in request.session and "token" not in request.session:
         return  # nobody in particular, who can't write anyway: the handler says what is missing
+    await require_csrf(request)
+
+
+async def require_csrf(request: Request) -> None:
+    """Refuse what does not carry the token of its session, whoever sends it: a login, which another site's page may
+    not start in somebody's browser either.
+
+    Raises:
+        Problem: 403.
+    """
     sent = request.headers.get(CSRF_HEADER)
     if sent is None and _is_small_form(request):
         field = (await request.form()).get(CSRF_FIELD)
@@ -162,8 +172,8 @@ async def check_csrf(request: Request) -> None:
     if not kept or sent is None or not hmac.compare_digest(str(kept).encode(), sent.encode("utf-8", "replace")):
         raise Problem(
             403,
-            f"a write by session carries its {CSRF_FIELD}, but this one does not; load the page again and repeat it, "
-            "or send a bearer token",
+            f"a form carries the {CSRF_FIELD} of its session, but this one does not; load the page again and repeat "
+            "it, or send a bearer token",
         )
 
 

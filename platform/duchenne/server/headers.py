@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,14 +30,17 @@ _ALWAYS = {
 }
 
 
+def security_headers(secure: bool) -> Mapping[str, str]:
+    """The headers, for browsers that reach the server by https or not."""
+    return _ALWAYS | ({"Strict-Transport-Security": "max-age=31536000"} if secure else {})
+
+
 class SecurityHeaders:
     """ASGI middleware. Scripts and styles come from this server alone, and none is inline."""
 
     def __init__(self, app: ASGIApp, secure: bool) -> None:
         self._app = app
-        self._headers = dict(_ALWAYS)
-        if secure:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000"
+        self._headers = security_headers(secure)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""

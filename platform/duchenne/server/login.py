@@ -16,7 +16,7 @@ from httpx2 import HTTPError
 from joserfc.errors import JoseError
 from starlette.concurrency import run_in_threadpool
 
-from duchenne.server.access import check_csrf, log_in
+from duchenne.server.access import check_csrf, log_in, require_csrf
 from duchenne.server.limits import RateLimiter
 from duchenne.server.problems import Problem
 from duchenne.server.settings import Settings
@@ -90,7 +90,7 @@ async def finish(request: Request) -> Response:
     return RedirectResponse(HOME_PAGE, 303)
 
 
-@router.post("/login/token")
+@router.post("/login/token", dependencies=[Depends(require_csrf)])
 def with_token(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
     """Log in with an API token, where there is no identity provider or a script drives a browser."""
     checker: TokenChecker = request.app.state.tokens

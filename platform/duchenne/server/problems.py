@@ -17,6 +17,7 @@ from starlette.responses import Response
 from duchenne.records import NotFoundError, RecordsConflictError, RecordsError, RecordsUnavailableError
 from duchenne.records.cursors import CursorError
 from duchenne.records.errors import RecordsFaultError
+from duchenne.server.headers import security_headers
 
 LOGGER = logging.getLogger("duchenne.server")
 MEDIA_TYPE = "application/problem+json"
@@ -131,4 +132,6 @@ def _plain_line(error: Exception) -> str:
 
 def _fault(request: Request, error: Exception) -> Response:
     LOGGER.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return answer(request, 500, "the server failed on this request; its log says why; report it")
+    # Answered outside of every middleware, which therefore adds nothing to it.
+    headers = security_headers(request.app.state.settings.secure)
+    return answer(request, 500, "the server failed on this request; its log says why; report it", headers=headers)

@@ -8,6 +8,7 @@ import threading
 from duchenne.boards.board import WITHDRAWN_NOTE
 from duchenne.records import Entry, RecordsError, RecordStore
 from duchenne.records.board_rows import NewStanding, Standing
+from duchenne.server.abandoned import Abandoned
 from duchenne.server.ranking import rank_board
 from duchenne.server.settings import Settings
 from duchenne.server.truths import truth_of
@@ -93,10 +94,13 @@ def rank_changed(store: RecordStore, settings: Settings) -> None:
 
 
 class Registrar:
-    """A thread that registers what sweeps have recorded: every `poll_seconds`, and at once when it is woken."""
+    """A thread that registers what sweeps have recorded, and ends those that lost their driver: every `poll_seconds`,
+    and at once when it is woken.
+    """
 
     def __init__(self, store: RecordStore, settings: Settings) -> None:
         self._store, self._settings = store, settings
+        self._abandoned = Abandoned(store)
         self._wake, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="registrar", daemon=True)
 
@@ -119,9 +123,10 @@ class Registrar:
             self._wake.clear()
             try:
                 self._store.forget_old_keys()
+                self._abandoned.look()
                 register_pending(self._store, self._settings)
             except RecordsError as error:
-                LOGGER.warning("entries are registered later: %s", error)
+                LOGGER.warning("what was recorded is taken up later: %s", error)
             except Exception:
-                LOGGER.exception("an entry can't be registered")
+                LOGGER.exception("what was recorded can't be taken up")
             self._wake.wait(self._settings.poll_seconds)

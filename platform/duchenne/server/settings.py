@@ -5,15 +5,32 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from duchenne_jobs.config import Config
 
 SECRET_NAME = "server.secret"  # noqa: S105 - the name of a file
 PREFIX = "DUCHENNE_SERVER_"
+
+
+def _checked_proxies(proxies: tuple[str, ...]) -> tuple[str, ...]:
+    for proxy in proxies:
+        try:
+            network = ip_network(proxy)
+        except ValueError as error:
+            raise ValueError(
+                f"a trusted proxy must be an address or a network such as 10.0.0.0/8, but got {proxy!r:.60} ({error})"
+            ) from None
+        if network.prefixlen == 0:
+            raise ValueError(
+                f"trusted proxies must be some, but {proxy} is everybody, who could pass for any address; name the "
+                "network of the ingress"
+            )
+    return proxies
 
 
 class OidcSettings(Config):
@@ -45,6 +62,10 @@ class Settings(Config):
         (),
         description="Folders and prefixes, beside HOME/datasets, below which datasets may be opened to check entries.",
     )
+    trusted_proxies: Annotated[tuple[str, ...], AfterValidator(_checked_proxies)] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks whose X-Forwarded-For and -Proto are believed: those of an ingress.",
+    )
     ranked: int = Field(500, ge=1, description="Best entries of a cohort that get ranks.")
 
     @property
@@ -67,8 +88,9 @@ class Settings(Config):
             for name in cls.model_fields
             if name not in ("home", "oidc") and (key := PREFIX + name.upper()) in given
         }
-        if "datasets" in values:
-            values["datasets"] = [root for root in values["datasets"].split(",") if root]
+        for name in ("datasets", "trusted_proxies"):
+            if name in values:
+                values[name] = [item.strip() for item in values[name].split(",") if item.strip()]
         if "secret" not in values:
             values["secret"] = kept_secret(home)
         issuer = given.get("DUCHENNE_OIDC_ISSUER")

@@ -18,6 +18,7 @@ from duchenne_jobs.data import (
     DatasetError,
     FoldError,
     FoldPlan,
+    folds_of,
     open_dataset,
 )
 from duchenne_jobs.data.digest import canonical_digest
@@ -92,9 +93,7 @@ def _from_dataset(sweep: Sweep, home: Path, roots: Sequence[str]) -> Frames:
 
 
 def _plan(spec: SweepSpec, dataset: Dataset) -> FoldPlan:
-    """As the workers split, by their own code; it is loaded here, since it brings torch along, once a dataset."""
-    from duchenne_jobs.training.split import folds_of
-
+    """As the workers split, by their own code."""
     request = folds_request(spec)
     if request.protocol is not None and request.protocol not in packaged_protocols():
         # Whoever sends a spec chooses that path, and the server would open it.

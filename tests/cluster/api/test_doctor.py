@@ -96,6 +96,15 @@ def test_half_a_cluster(server: Any, findings: Findings) -> None:
     }
 
 
+def test_storage_that_keeps_no_checkpoint_is_told_with_what_does(
+    complete: Any, findings: Findings, tmp_path: Path, clusters_text: str
+) -> None:
+    (tmp_path / "c.yaml").write_text(clusters_text.replace("pvc://duchenne-home/sweeps", "s3://bucket/home"))
+    storage = findings()["storage"]
+    assert (storage.state, "s3://bucket/home does not keep checkpoints" in storage.seen) == ("missing", True)
+    assert "pvc://CLAIM" in str(storage.next)
+
+
 def test_what_may_not_be_looked_at_is_no_fault(complete: Any, findings: Findings) -> None:
     complete.mock.failing = ("GET", "/secrets/", 403)
     found = findings()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kmock
@@ -13,12 +15,13 @@ from duchenne.clusters.config import KubernetesCluster
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.kubernetes.api import Api
 from duchenne.clusters.kubernetes.cluster import KubernetesPort
+from duchenne.clusters.kubernetes.recorded import end_recorded
 from duchenne.clusters.kubernetes.submit import stop, submit
 from duchenne.clusters.kubernetes.watching import watch
 from duchenne.clusters.limits import Limits
 from duchenne.clusters.port import Status
-from duchenne.records import Amounts, NewSweep, open_store
-from duchenne.spec import Sweep
+from duchenne.records import Amounts, NewSweep, RecordsError, RecordStore, open_store
+from duchenne.spec import Sweep, load_sweep_text
 
 JOBS = kmock.resource("ray.io", "v1", "rayjobs")
 MAPS = kmock.resource("", "v1", "configmaps")
@@ -174,18 +177,111 @@ def test_cost_is_that_of_the_lifetimes_of_its_pods(
     assert port.cost(sweep_id)["spent"]["usd"] is None  # unknown, not less
 
 
-def test_the_records_say_what_the_cluster_can_not(
-    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("left", [[], ["submitter"]], ids=["none", "submitter"])
+def test_what_deleted_pods_cost_is_not_made_up(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, left: list[str]
 ) -> None:
+    """Its pods go when a sweep ends, but for the submitter's: nothing there knows what the sweep cost."""
+    port = KubernetesPort(prod, api=api)
+    for name in left:
+        put_pod(server, sweep_id, name, {"phase": "Succeeded", "startTime": "2026-01-01T00:00:00Z"}, containers=[])
+        server.mock.objects[PODS, "duchenne", name].patch({"metadata": {"labels": {"job-name": sweep_id}}})
+    begun = {"startTime": "2026-01-01T00:00:00Z", "endTime": "2026-01-01T02:00:00Z"}
+    for status in ({"jobDeploymentStatus": "Complete"}, {"jobDeploymentStatus": "Running", "failed": 1}):
+        set_status(server, sweep_id, **status, **begun)
+        with pytest.raises(ClusterError, match="pods of it are deleted; set DUCHENNE_RECORDS_URL") as caught:
+            port.cost(sweep_id)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def store(tmp_path: Path, sweep: Sweep, sweep_id: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordStore]:
+    """The records that this machine reaches, in which the driver of the sweep has registered it."""
     url = f"sqlite:///{tmp_path / 'records.sqlite'}"
+    spec = sweep.model_dump(mode="json")
     new = NewSweep(
-        name="small", team="faces", board="b", spec={}, spec_text="", spec_digest="", dataset_uri="builtin://toy",
+        name="small", team="faces", board="b", spec=spec, spec_text="", spec_digest="", dataset_uri="builtin://toy",
         budget=Amounts(usd=7),
     )  # fmt: skip
-    with open_store(url) as store:
-        store.create_sweep(new, sweep_id)
-        store.set_sweep_state(sweep_id, "exhausted", token=None, error="the budget is spent")
     monkeypatch.setenv("DUCHENNE_RECORDS_URL", url)
+    with open_store(url) as opened:
+        opened.create_sweep(new, sweep_id)
+        yield opened
+
+
+def drive(store: RecordStore, sweep_id: str, seconds: float) -> None:
+    """A driver that holds the sweep, and then is killed with its pod."""
+    lock = store.acquire_lock(sweep_id, "head-pod:7:1:2", seconds)
+    store.set_sweep_state(sweep_id, "running", token=lock.token)
+
+
+def test_after_a_stop_the_records_say_so_too(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, store: RecordStore
+) -> None:
+    """Its driver was killed with its pod before it could write: the lock runs out, and the stop is written here."""
+    drive(store, sweep_id, seconds=1.5)
+    KubernetesPort(prod, api=api).stop(sweep_id)
+    assert server.kept(JOBS) == server.kept(MAPS) == {}
+    record = store.get_sweep(sweep_id)
+    assert (record.state, record.ended_at is not None) == ("stopped", True)
+    assert [event.what for event in store.events(sweep_id)].count("stop requested") == 1
+    with pytest.raises(ClusterError, match=f"none of {sweep_id}"):
+        KubernetesPort(prod, api=api).stop(sweep_id)
+
+
+def test_a_stop_that_could_not_write_is_made_up_for(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive(store, sweep_id, seconds=0.01)
+    port = KubernetesPort(prod, api=api)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.delenv("DUCHENNE_RECORDS_URL")
+        port.stop(sweep_id)
+    assert store.get_sweep(sweep_id).state == "running"
+    port.stop(sweep_id)  # no object is left, but the records take it for running
+    assert store.get_sweep(sweep_id).state == "stopped"
+
+
+def test_records_out_of_reach_leave_no_object_either(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUCHENNE_RECORDS_URL", "postgresql://nobody@127.0.0.1:9/none")
+    with pytest.raises(RecordsError, match="must be in reach"):
+        KubernetesPort(prod, api=api).stop(sweep_id)
+    assert server.kept(JOBS) == server.kept(MAPS) == {}
+
+
+def test_a_driver_elsewhere_is_told(
+    server: Any, api: Api, sweep_id: str, store: RecordStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive(store, sweep_id, seconds=600)
+    with pytest.raises(ClusterError, match="but head-pod:7:1:2 holds it on record; end that one"):
+        end_recorded(sweep_id, seconds=0)
+    assert store.get_sweep(sweep_id).stop_requested
+
+
+def test_after_a_stop_it_goes_on_with_the_spec_on_record(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, store: RecordStore
+) -> None:
+    spec = server.kept(MAPS)[sweep_id]["data"]["sweep.yaml"]
+    drive(store, sweep_id, seconds=0.01)
+    port = KubernetesPort(prod, api=api)
+    port.stop(sweep_id)
+    port.resume(sweep_id, Limits())
+    (config,) = server.kept(MAPS).values()
+    sent, first = (load_sweep_text(text).model_dump() for text in (config["data"]["sweep.yaml"], spec))
+    assert sent == first
+    store.set_sweep_state(sweep_id, "running", token=None)
+    store.set_sweep_state(sweep_id, "succeeded", token=None)
+    api.delete_ray_job(sweep_id)
+    with pytest.raises(ClusterError, match="is succeeded on record; nothing to do"):
+        port.resume(sweep_id, Limits())
+
+
+def test_the_records_say_what_the_cluster_can_not(
+    server: Any, api: Api, sweep_id: str, prod: KubernetesCluster, store: RecordStore
+) -> None:
+    store.set_sweep_state(sweep_id, "exhausted", token=None, error="the budget is spent")
     port = KubernetesPort(prod, api=api)
     set_status(server, sweep_id, jobDeploymentStatus="Complete")
     assert list(port.watch(sweep_id)) == [Status("exhausted", "the budget is spent")]

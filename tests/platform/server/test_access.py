@@ -132,8 +132,8 @@ def test_a_session_writes_with_its_csrf_token_only(world: Any) -> None:
     sweep = world.sweep()
     address = f"/api/v1/sweeps/{sweep.id}/stop"
     client = world.client()
-    assert client.post("/login/token", data={"token": "dch_wrong"}).status_code == 401
-    answer = client.post("/login/token", data={"token": world.token()}, follow_redirects=False)
+    assert log_in(world, client, "dch_wrong").status_code == 401
+    answer = log_in(world, client, world.token())
     assert answer.status_code == 303
     cookie = answer.headers["set-cookie"].lower()
     assert "httponly" in cookie
@@ -151,21 +151,43 @@ def test_a_session_writes_with_its_csrf_token_only(world: Any) -> None:
     assert client.get(f"/api/v1/sweeps/{sweep.id}").status_code == 404
 
 
+def test_another_sites_page_logs_nobody_in(world: Any) -> None:
+    """Whoever is made to log in as somebody else would leave their writes under that name."""
+    client, form = world.client(), {"token": world.token()}
+    stale = csrf_of(world, client)
+    another = csrf_of(world, world.client())
+    for body in (form, form | {"csrf_token": ""}, form | {"csrf_token": another}):
+        refused = client.post("/login/token", data=body, follow_redirects=False)
+        assert (refused.status_code, "load the page again" in refused.text) == (403, True), body
+    assert client.get("/api/v1/teams").json() == []
+    assert "logged in" not in [event.what for event in world.store.events()]
+    assert client.post("/login/token", data=form | {"csrf_token": stale}, follow_redirects=False).status_code == 303
+    again = client.post("/login/token", data=form | {"csrf_token": stale}, follow_redirects=False)
+    assert again.status_code == 403, "a login starts another session, with a token of its own"
+
+
+def log_in(world: Any, client: Any, token: str) -> Any:
+    """What the form of the login page sends."""
+    form = {"token": token, "csrf_token": csrf_of(world, client)}
+    return client.post("/login/token", data=form, follow_redirects=False)
+
+
 def csrf_of(world: Any, client: Any) -> str:
-    """What a page of the session would carry."""
+    """What a page of the session carries."""
     import json
     from base64 import b64decode
 
     from itsdangerous import TimestampSigner
 
-    signed = client.cookies["duchenne"]
+    client.get("/login")
+    signed = client.cookies["__Host-duchenne" if world.settings.secure else "duchenne"]
     return str(json.loads(b64decode(TimestampSigner("a secret of the tests").unsign(signed)))["csrf"])
 
 
 def test_a_session_ends_with_its_token(world: Any) -> None:
     text = world.token()
     client = world.client()
-    client.post("/login/token", data={"token": text}, follow_redirects=False)
+    log_in(world, client, text)
     assert [team["name"] for team in client.get("/api/v1/teams").json()] == ["faces"]
     world.store.revoke_token(text.split("_")[1], actor="test")
     assert client.get("/api/v1/teams").json() == []
@@ -219,10 +241,29 @@ def test_every_response_tells_the_browser_to_be_careful(world: Any) -> None:
         assert headers["referrer-policy"] == "same-origin"
 
 
+@pytest.mark.parametrize("address", ["/api/v1/breaks", "/breaks"])
+def test_so_does_one_that_failed(world: Any, address: str) -> None:
+    world.settings = world.settings.model_copy(update={"public_url": "https://boards.example.org"})
+    world.__post_init__()
+    sound = world.client().get("/api/v1/boards").headers
+
+    @world.app.get(address)
+    def breaks() -> None:
+        raise RuntimeError("a secret of the inside")
+
+    answer = world.client().get(address)
+    assert (answer.status_code, "secret" in answer.text) == (500, False)
+    careful = {name: value for name, value in sound.items() if "policy" in name or name.startswith(("x-", "strict"))}
+    assert len(careful) >= 7
+    assert careful.items() <= dict(answer.headers).items()
+
+
 def test_behind_https_cookies_are_secure(world: Any) -> None:
     world.settings = world.settings.model_copy(update={"public_url": "https://boards.example.org"})
     world.__post_init__()
-    answer = world.client().post("/login/token", data={"token": world.token()}, follow_redirects=False)
+    client = world.client()
+    client.base_url = "https://boards.example.org"
+    answer = log_in(world, client, world.token())
     assert answer.headers["set-cookie"].startswith("__Host-duchenne=")
     assert "secure" in answer.headers["set-cookie"].lower()
     assert "strict-transport-security" in answer.headers

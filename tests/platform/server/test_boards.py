@@ -119,9 +119,13 @@ def test_filters_are_values_and_nothing_else(world: Any) -> None:
     for sql in ("' OR '1'='1", "faces'; DROP TABLE standing; --", 'x" OR 1=1 --', "\x00"):
         for name in ("team", "method"):
             answer = client.get("/api/v1/boards/faces.disfa/entries", params={name: sql})
-            assert (answer.status_code, answer.json()["items"]) == (200, []), sql
+            assert (answer.status_code, "correct it" in answer.json()["detail"]) == (422, True), sql
+        for address, name in (("sweeps", "board"), ("sweeps", "team"), ("audit", "actor"), ("audit.csv", "sweep")):
+            assert client.get(f"/api/v1/{address}", params={name: sql}).status_code == 422, (address, sql)
         for name in ("sort", "status", "cursor", "min_cost", "since"):
             answer = client.get("/api/v1/boards/faces.disfa/entries", params={name: sql})
             assert answer.status_code in (400, 422), (name, sql)
             assert answer.headers["content-type"] == "application/problem+json"
+    plain = client.get("/api/v1/boards/faces.disfa/entries", params={"team": "x OR 1=1 --"})
+    assert (plain.status_code, plain.json()["items"]) == (200, []), "a name that nobody has"
     assert client.get("/api/v1/boards/faces.disfa/entries").json()["total"] == 1

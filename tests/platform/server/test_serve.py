@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -60,6 +61,40 @@ def test_the_verb_serves_what_the_verbs_wrote(
             process.terminate()
             process.wait(timeout=30)
     assert call(["tokens", "revoke", token.split("_")[1]]) == 0
+
+
+@pytest.mark.parametrize(("proxies", "codes"), [("127.0.0.0/8,::1", [200, 200, 200]), ("10.0.0.0/8", [200, 429, 429])])
+def test_forwarded_addresses_are_believed_from_the_proxies_that_were_named(
+    tmp_path: Path, proxies: str, codes: list[int]
+) -> None:
+    """Three clients behind one proxy, each with a rate of its own; or one client that claims to be three."""
+    port = free_port()
+    environment = os.environ | {"DUCHENNE_SERVER_RATE_BURST": "1", "DUCHENNE_SERVER_RATE_PER_SECOND": "0.001"}
+    command = [sys.executable, "-m", "duchenne", "serve", "--port", str(port), "--home", str(tmp_path)]
+    with subprocess.Popen([*command, "--trusted-proxies", proxies], env=environment, stdout=subprocess.DEVNULL) as one:
+        try:
+            wait_for(lambda: asked(f"http://127.0.0.1:{port}/healthz", "none"))
+            seen = [
+                httpx.get(f"http://127.0.0.1:{port}/api/v1/boards", headers={"X-Forwarded-For": f"192.0.2.{number}"})
+                for number in range(3)
+            ]
+            assert [answer.status_code for answer in seen] == codes
+        finally:
+            one.terminate()
+            one.wait(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "rule"), [("*", "an address or a network"), ("0.0.0.0/0", "everybody"), ("10.1.2.3/8", "host bits")]
+)
+def test_a_proxy_that_is_nobody_or_everybody_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], proxies: str, rule: str
+) -> None:
+    assert call(["serve", "--home", str(tmp_path), "--trusted-proxies", proxies]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("DUCHENNE_SERVER_TRUSTED_PROXIES: ")
+    assert rule in said
+    assert said.count("\n") == 1
 
 
 def free_port() -> int:

@@ -271,8 +271,19 @@ def test_stop_and_resume_are_asked_for(world: Any) -> None:
     address = f"/api/v1/sweeps/{sweep.id}"
     assert client.post(f"{address}/resume").status_code == 409
     assert client.post(f"{address}/stop").json()["state"] == "stopped"
-    assert client.post(f"{address}/resume").status_code == 202
+    asked = client.post(f"{address}/resume")
+    assert (asked.status_code, asked.json()["state"]) == (202, "stopped")
+    assert "nothing runs by that" in asked.json()["next"]
+    assert f"run `duchenne resume {sweep.id}` on the machine of its home; with --cluster NAME" in asked.json()["next"]
     assert [event.what for event in world.store.events(sweep.id)] == ["stop requested", "resume requested"]
+
+
+def test_a_sweep_of_a_cluster_goes_on_there(world: Any) -> None:
+    new = world.new_sweep()
+    sweep = world.store.create_sweep(replace(new, spec={**new.spec, "cluster": "prod"}))
+    world.store.request_stop(sweep.id)
+    asked = world.client(world.token()).post(f"/api/v1/sweeps/{sweep.id}/resume").json()
+    assert f"run `duchenne resume {sweep.id} --cluster prod` where a clusters file has" in asked["next"]
 
 
 def test_a_figure_is_looked_up_never_opened_by_its_path(world: Any) -> None:

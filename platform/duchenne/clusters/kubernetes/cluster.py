@@ -11,9 +11,9 @@ from duchenne.clusters.config import KubernetesCluster
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.kubernetes.api import Api, Refused
 from duchenne.clusters.kubernetes.manifests import manifests, notes
-from duchenne.clusters.kubernetes.observed import observed_cost
-from duchenne.clusters.kubernetes.recorded import balance, recorded
-from duchenne.clusters.kubernetes.submit import require_ready, stop, submit
+from duchenne.clusters.kubernetes.observed import observed_cost, pods_are_gone
+from duchenne.clusters.kubernetes.recorded import balance, end_recorded, recorded
+from duchenne.clusters.kubernetes.submit import NothingToStop, require_ready, stop, submit
 from duchenne.clusters.kubernetes.watching import logs, state_of, watch
 from duchenne.clusters.limits import Limits
 from duchenne.clusters.port import ENDED, Json, Listed, Status, listed_state
@@ -67,17 +67,26 @@ class KubernetesPort:
         return logs(sweep_id, self._api, follow)
 
     def stop(self, sweep_id: str) -> None:
-        """Delete every object, and wait until they are gone."""
-        stop(sweep_id, self._cluster, self._api)
+        """Delete every object, wait until they are gone, and see that the records, where in reach, say so.
+
+        One whose objects are gone already is refused, unless the records still take it for running.
+        """
+        try:
+            stop(sweep_id, self._cluster, self._api)
+        except NothingToStop:
+            if not end_recorded(sweep_id):
+                raise
+        else:
+            end_recorded(sweep_id)
 
     def resume(self, sweep_id: str, limits: Limits, sweep: Sweep | None = None) -> None:
         """Make the RayJob anew under the same id; its records say where it goes on."""
         kept = self._kept_spec(sweep_id)
-        chosen = kept or sweep
+        chosen = kept or sweep or self._recorded_spec(sweep_id)
         if chosen is None:
             raise ClusterError(
                 f"the spec of {sweep_id} must be known to go on, but its objects are gone from namespace "
-                f"{self._cluster.namespace}; name its file with --file S.yaml"
+                f"{self._cluster.namespace}; name its file with --file S.yaml, or set {URL_VARIABLE}"
             )
         if kept is not None:
             require_ready(self._api, self._cluster.queue or chosen.metadata.team)  # before the spec is taken away
@@ -85,7 +94,11 @@ class KubernetesPort:
         submit(chosen, self._cluster, self._api, sweep_id=sweep_id, home=self._home, limits=limits)
 
     def cost(self, sweep_id: str) -> Json:
-        """What its pods cost so far, by their lifetimes (`observed`); the ledger's balance, where it is in reach."""
+        """What its pods cost so far, by their lifetimes (`observed`); the ledger's balance, where it is in reach.
+
+        Raises:
+            ClusterError: pods are deleted, and the ledger is out of reach: nobody here knows what they cost.
+        """
         ledger = balance(sweep_id)
         try:
             job = self._api.ray_job(sweep_id)
@@ -98,7 +111,13 @@ class KubernetesPort:
                 f"a sweep must have objects to be looked at, but namespace {self._cluster.namespace} has none of "
                 f"{sweep_id}; the records know what it cost: set {URL_VARIABLE}"
             ) from None
-        seen = observed_cost(job, self._api.pods(f"duchenne.dev/sweep={sweep_id}"), datetime.now(UTC))
+        pods = self._api.pods(f"duchenne.dev/sweep={sweep_id}")
+        if ledger is None and pods_are_gone(job, pods):
+            raise ClusterError(
+                f"the cost of {sweep_id} must be read from its pods or its ledger, but pods of it are deleted; "
+                f"set {URL_VARIABLE} to the records that its cluster writes"
+            )
+        seen = observed_cost(job, pods, datetime.now(UTC))
         return seen if ledger is None else {**ledger, "observed": seen["spent"]}
 
     def sweeps(self) -> list[Listed]:
@@ -113,6 +132,22 @@ class KubernetesPort:
             )
             for job in reversed(jobs)
         ]
+
+    def _recorded_spec(self, sweep_id: str) -> Sweep | None:
+        """The spec on record of a sweep that ended unfinished; None where the records are out of reach.
+
+        Raises:
+            ClusterError: it runs, or it succeeded.
+        """
+        record = recorded(sweep_id)
+        if record is None:
+            return None
+        if record.state not in ENDED or record.state == "succeeded":
+            raise ClusterError(
+                f"a sweep must have ended unfinished to go on, but {sweep_id} is {record.state} on record; "
+                f"{'stop it first' if record.state != 'succeeded' else 'nothing to do'}"
+            )
+        return Sweep.model_validate(record.spec)
 
     def _kept_spec(self, sweep_id: str) -> Sweep | None:
         """The spec of a sweep that ended and whose objects are still there; None where they are gone.

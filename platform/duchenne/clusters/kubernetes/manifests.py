@@ -96,7 +96,7 @@ def notes(sweep: Sweep, cluster: KubernetesCluster) -> list[str]:
         seen = cluster.storage or "none"
         found.append(
             f"storage: checkpoints and predictions need pvc://CLAIM, shared by all pods, but got {seen}: "
-            "they would go with the pods"
+            "they would go with the pods (s3:// is for datasets)"
         )
     if cluster.secrets.records is None:
         found.append("secrets.records: without PostgreSQL a retry can't resume, and nothing is on record afterwards")

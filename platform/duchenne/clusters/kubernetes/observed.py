@@ -1,7 +1,7 @@
 """What a sweep cost so far by what the cluster shows: the lifetimes of its pods, at the prices of their nodes.
 
-A pod that is deleted shows nothing any more: these are the pods that are still there. The ledger of the records has
-the rest.
+A pod that is deleted shows nothing any more: these are the pods that are still there, and of a running sweep all but
+the workers that its autoscaler let go. The ledger of the records has the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from duchenne.clusters.kubernetes.pods import GPU_RESOURCE, PRICE_ANNOTATION, SHARE_ANNOTATION
+from duchenne.clusters.kubernetes.pods import GPU_RESOURCE, PRICE_ANNOTATION, SHARE_ANNOTATION, SUBMITTER_LABEL
 from duchenne.clusters.port import UNITS, Json, unknown
 
 BUDGET_ANNOTATION = "duchenne.dev/budget"
@@ -31,6 +31,19 @@ def observed_cost(job: Json, pods: list[Json], now: datetime) -> Json:
         "reserved": unknown(),
         "wasted": unknown(),
     }
+
+
+def pods_are_gone(job: Json, pods: list[Json]) -> bool:
+    """Whether pods that cost something are deleted: those of a cluster that failed, or of a sweep that has ended.
+
+    The submitter's pod stays; it is not what the money went to.
+    """
+    status = job.get("status", {})
+    if not status.get("startTime"):
+        return False
+    over = status.get("jobDeploymentStatus") in ("Complete", "Failed", "Retrying")
+    left = [pod for pod in pods if SUBMITTER_LABEL not in pod["metadata"].get("labels", {})]
+    return bool(status.get("failed")) or (over and not left)
 
 
 def _begun(lives: list[tuple[Json, float]]) -> list[tuple[Json, float]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from duchenne.clusters.config import KubernetesCluster, NodePool, Toleration
 from duchenne.clusters.kubernetes.sizing import WorkerGroup
 from duchenne.clusters.port import Json
+from duchenne.paths import PID_VARIABLE
 
 HOME = "/var/lib/duchenne"
 SPEC_FOLDER = "/etc/duchenne"
 USER = 10001  # the Dockerfile's
 GPU_RESOURCE = "nvidia.com/gpu"
 POOL_LABEL = "duchenne.dev/pool"
+SUBMITTER_LABEL = "job-name"  # Kubernetes gives it to the pods of a Job, and KubeRay names the Job after the RayJob
 PRICE_ANNOTATION = "duchenne.dev/node-usd-per-hour"
 SHARE_ANNOTATION = "duchenne.dev/node-share"
 TEMPORARY_GIB = 20
@@ -24,6 +26,13 @@ SPOT_LABELS = {
     "kubernetes.azure.com/scalesetpriority": "spot",
 }
 AGENT_PORT = 52365  # of Ray's dashboard agent, on every node
+PID_FILE = "/tmp/duchenne-driver.pid"  # noqa: S108 - a volume of the pod's own
+HEAD_GRACE_SECONDS = 90  # the driver's: a checkpoint, the pool's end, the last line on record
+# Ray kills the driver with its own processes. Before that, it is told, and waited for.
+_END_DRIVER = (
+    f'test -f {PID_FILE} || exit 0; driver=$(cat {PID_FILE}); kill -TERM "$driver"; '
+    f'while test -f {PID_FILE} && kill -0 "$driver"; do sleep 1; done 2>/dev/null; true'
+)
 
 
 def closed_container() -> Json:
@@ -68,7 +77,9 @@ def head_template(
 ) -> Json:
     """The head's pod: the driver and Ray's control plane. `workers` are the variables that size the driver's pool."""
     container = _container(cluster, "ray-head", cluster.head.cpu, int(cluster.head.memory_gib * 1024))
-    container["env"] += [{"name": name, "value": value} for name, value in workers.items()]
+    told = {**workers, PID_VARIABLE: PID_FILE}
+    container["env"] += [{"name": name, "value": value} for name, value in told.items()]
+    container["lifecycle"] = {"preStop": {"exec": {"command": ["/bin/sh", "-c", _END_DRIVER]}}}
     container["ports"] = [{"name": name, "containerPort": port} for name, port in RAY_PORTS.items()]
     if cluster.metrics_port is not None:
         # To the pod's network, which the chart's NetworkPolicy opens to Prometheus alone.
@@ -85,6 +96,7 @@ def head_template(
     # Ray's autoscaler, beside the head, asks the API server for pods; nothing else here may.
     spec["automountServiceAccountToken"] = cluster.autoscaling
     spec["affinity"] = _off_spot()
+    spec["terminationGracePeriodSeconds"] = HEAD_GRACE_SECONDS
     if cluster.head_priority_class is not None:
         spec["priorityClassName"] = cluster.head_priority_class
     spec["volumes"].append({"name": "spec", "configMap": {"name": sweep_id, "defaultMode": 0o444}})

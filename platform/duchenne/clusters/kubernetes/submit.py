@@ -13,9 +13,13 @@ from duchenne.clusters.limits import Limits
 from duchenne.clusters.port import fresh_id
 from duchenne.spec import Sweep
 
-GONE_SECONDS = 180.0  # pods get 60 s to save a checkpoint
+GONE_SECONDS = 180.0  # pods get up to 90 s to save a checkpoint and say their last word
 POLL_SECONDS = 2.0
 _MUST = ("storage", "secrets.records")
+
+
+class NothingToStop(ClusterError):  # noqa: N818 - reads as the fact it states
+    """A sweep has no objects."""
 
 
 def submit(
@@ -58,13 +62,14 @@ def stop(sweep_id: str, cluster: KubernetesCluster, api: Api | None = None, seco
     """Delete every object of a sweep, and wait until they are gone: nothing is billed afterwards.
 
     Raises:
-        ClusterError: no such sweep there; or something is left after that many seconds.
+        NothingToStop: no such sweep there.
+        ClusterError: something is left after that many seconds.
     """
     api = api or Api.connect(cluster)
     found = _is_there(api, sweep_id)  # asked before: a deletion whose answer was lost finds nothing when tried again
     deleted = [_delete(api, kind, sweep_id) for kind in ("rayjobs", "configmaps")]
     if not found and not any(deleted):
-        raise ClusterError(
+        raise NothingToStop(
             f"a sweep must have objects to be stopped, but namespace {api.namespace} has none of {sweep_id}; "
             "it has ended, or runs elsewhere"
         )

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 from duchenne.clusters.errors import ClusterError
 from duchenne.clusters.kubernetes.api import Api, Refused
-from duchenne.clusters.kubernetes.pods import GPU_RESOURCE, POOL_LABEL
+from duchenne.clusters.kubernetes.pods import GPU_RESOURCE, POOL_LABEL, SUBMITTER_LABEL
 from duchenne.clusters.port import ENDED, Json, State, Status, one_line
 
-SUBMITTER_LABEL = "job-name"  # Kubernetes gives it to the pods of a Job, and KubeRay names the Job after the RayJob
 _STARTS_BY_ITSELF = (None, "ContainerCreating", "PodInitializing")
 
 _STATES: dict[str, State] = {

@@ -15,7 +15,7 @@ from duchenne.records import Event, RecordStore
 from duchenne.records.board_rows import Sight
 from duchenne.records.cursors import MAX_ROWS
 from duchenne.server.access import Store, Who
-from duchenne.server.api.boards import Cursor, Limit, Moment, Name, clean_name, utc
+from duchenne.server.api.boards import Cursor, Limit, Moment, Name, checked_name, utc
 from duchenne.server.api.shapes import PageOf
 
 router = APIRouter(tags=["audit"])
@@ -62,9 +62,9 @@ def export_audit(
 
 def _wanted(team: str | None, sweep: str | None, actor: str | None, since: Any, until: Any) -> dict[str, Any]:
     return {
-        "team": clean_name(team),
-        "sweep": clean_name(sweep),
-        "actor": clean_name(actor),
+        "team": checked_name(team),
+        "sweep": checked_name(sweep),
+        "actor": checked_name(actor),
         "since": utc(since),
         "until": utc(until),
     }

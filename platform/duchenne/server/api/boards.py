@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -23,6 +24,7 @@ router = APIRouter(tags=["boards"])
 Cursor = Annotated[str | None, Query(max_length=600, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="Rows of a page.")]
 Name = Annotated[str | None, Query(max_length=80)]
+_NO_NAME: Final = re.compile(r"['\"`;\\<>()\x00-\x1f\x7f]")
 Money = Annotated[float | None, Query(ge=0, le=1e12, allow_inf_nan=False)]
 Moment = Annotated[datetime | None, Query(description="RFC 3339; without a zone it is UTC.")]
 
@@ -66,8 +68,8 @@ def list_entries(
 ) -> Response:
     """A page of a board: best F1 first, unless sorted otherwise. `total` counts the whole board, without a filter."""
     wanted = StandingFilter(
-        team=clean_name(team),
-        method=clean_name(method),
+        team=checked_name(team),
+        method=checked_name(method),
         status=status,
         kind=kind,
         since=utc(since),
@@ -122,9 +124,19 @@ def set_visibility(
     return answer
 
 
-def clean_name(value: str | None) -> str | None:
-    """A name to filter by: none holds a NUL, which PostgreSQL would not even compare with."""
-    return None if value is None else value.replace("\x00", "\ufffd")
+def checked_name(value: str | None) -> str | None:
+    """A name to filter by.
+
+    Raises:
+        Problem: 422, nothing that is called so can be on record: it holds quotes, brackets or control characters.
+    """
+    if value is not None and _NO_NAME.search(value):
+        raise Problem(
+            422,
+            f"a name to filter by has no quotes, brackets, semicolons or control characters, but got {value!r:.40}; "
+            "correct it",
+        )
+    return value
 
 
 def utc(moment: datetime | None) -> datetime | None:

@@ -34,7 +34,7 @@ from duchenne.records.sweeps import ask_to_resume, ask_to_stop, insert_sweep, re
 from duchenne.server import queries
 from duchenne.server.access import Configured, Store, Viewer, Who, require_writer
 from duchenne.server.api.shapes import EntryIn, EntryLine, Method, ResultIn, ResultsIn, SweepIn, Written
-from duchenne.server.api.sweeps import SweepOut
+from duchenne.server.api.sweeps import ResumeAsked, SweepOut
 from duchenne.server.once import Key, do_once, request_digest
 from duchenne.server.problems import Problem
 from duchenne.server.received import keep_predictions, restore_predictions
@@ -151,14 +151,22 @@ def stop(request: Request, sweep: str, who: Who, store: Store, key: Key = None) 
     return _asked(request, store, who, sweep, key, ask_to_stop)
 
 
-@router.post("/sweeps/{sweep}/resume", status_code=202, response_model=SweepOut)
+@router.post("/sweeps/{sweep}/resume", status_code=202, response_model=ResumeAsked)
 def resume(request: Request, sweep: str, who: Who, store: Store, key: Key = None) -> Response:
-    """Ask for a sweep to go on; it starts when somebody runs `duchenne resume` where its home is. Needs submitter."""
-    return _asked(request, store, who, sweep, key, ask_to_resume)
+    """Put on record that a sweep shall go on. Nothing starts by that, on whatever cluster it ran: this server starts no
+    driver, and `next` says which command does. Needs submitter.
+    """
+    return _asked(request, store, who, sweep, key, ask_to_resume, ResumeAsked)
 
 
 def _asked(
-    request: Request, store: RecordStore, who: Viewer, sweep: str, key: str | None, ask: Callable[..., Sweep]
+    request: Request,
+    store: RecordStore,
+    who: Viewer,
+    sweep: str,
+    key: str | None,
+    ask: Callable[..., Sweep],
+    answer: type[SweepOut] = SweepOut,
 ) -> Response:
     found = _own(store, who, sweep)
     return do_once(
@@ -166,7 +174,7 @@ def _asked(
         who,
         key,
         request_digest(request, None),
-        lambda session: (202, SweepOut.of(ask(store.database, session, found.id, who.name))),
+        lambda session: (202, answer.of(ask(store.database, session, found.id, who.name))),
     )
 
 

@@ -13,8 +13,9 @@ from duchenne.records.rows import JobState, SweepState
 from duchenne.records.sweep_pages import LivePoint, SweepLine
 from duchenne.server import queries
 from duchenne.server.access import Store, Who
-from duchenne.server.api.boards import Cursor, Limit, Name, clean_name
+from duchenne.server.api.boards import Cursor, Limit, Name, checked_name
 from duchenne.server.api.shapes import AmountsOut, EntryLine, PageOf
+from duchenne.server.resuming import WayOn
 
 router = APIRouter(tags=["sweeps"])
 
@@ -46,9 +47,20 @@ class SweepOut(BaseModel):
     @classmethod
     def of(cls, sweep: Sweep) -> SweepOut:
         """From the records'."""
-        names = [name for name in cls.model_fields if name not in ("budget", "driver")]
+        names = [name for name in SweepOut.model_fields if name not in ("budget", "driver")]
         values = {name: getattr(sweep, name) for name in names}
         return cls(**values, budget=AmountsOut.of(sweep.budget), driver=sweep.lock_holder)
+
+
+class ResumeAsked(SweepOut):
+    """A sweep that somebody wants to go on, and what makes it."""
+
+    next: str
+
+    @classmethod
+    def of(cls, sweep: Sweep) -> ResumeAsked:
+        """From the records'."""
+        return cls(**SweepOut.of(sweep).model_dump(), next=WayOn.of(sweep).line)
 
 
 class LiveOut(BaseModel):
@@ -73,7 +85,7 @@ def list_sweeps(
 ) -> PageOf[SweepLine]:
     """Sweeps of your teams, the newest first."""
     page = queries.sweeps(
-        store, who, team=clean_name(team), state=state, board=clean_name(board), cursor=cursor, limit=limit
+        store, who, team=checked_name(team), state=state, board=checked_name(board), cursor=cursor, limit=limit
     )
     return PageOf(items=list(page.items), next=page.next)
 

@@ -13,6 +13,7 @@ from duchenne.records import RecordStore
 from duchenne.records.board_rows import STATUSES, Board, Standing, StandingFilter
 from duchenne.server import queries
 from duchenne.server.access import Viewer
+from duchenne.server.api.boards import checked_name
 from duchenne.server.pages.formats import percent
 from duchenne.server.pages.links import Pairs, changed, entry_path
 from duchenne.server.pages.plots.frontier import Point, frontier_plot
@@ -111,7 +112,7 @@ def read_board(store: RecordStore, viewer: Viewer, board: Board, pairs: Pairs) -
         Problem: 422 for a filter that can't be read.
         RecordsError: a sort or cursor that can't be.
     """
-    asked = {name: value.replace("\x00", "") for name, value in pairs if value}
+    asked = {name: value for name, value in pairs if value}
     wanted = _filter(asked)
     sort = asked.get("sort", DEFAULT_SORT)
     cursor = asked.get("cursor")
@@ -153,8 +154,8 @@ def _filter(asked: dict[str, str]) -> StandingFilter:
     if status not in (None, *STATUSES):
         raise Problem(422, f"a status is one of {', '.join(STATUSES)}, but got {status!r:.40}; choose one")
     return StandingFilter(
-        team=asked.get("team"),
-        method=asked.get("method"),
+        team=checked_name(asked.get("team")),
+        method=checked_name(asked.get("method")),
         status=status,
         kind=kind,
         since=_day(asked, "since"),

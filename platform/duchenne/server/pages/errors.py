@@ -6,7 +6,6 @@ from fastapi import Request
 from starlette.responses import Response
 
 from duchenne.server.access import ANONYMOUS
-from duchenne.server.headers import CONTENT_SECURITY_POLICY
 from duchenne.server.pages.rendering import page
 from duchenne.server.problems import ProblemBody
 
@@ -29,7 +28,7 @@ def render_problem(request: Request, body: ProblemBody) -> Response:
     detail = body.detail
     if body.status == 404 and detail.startswith(_NO_ADDRESS):
         detail = "No page has this address. It may have been mistyped, or what it showed is no longer in your sight."
-    answer = page(
+    return page(
         request,
         ANONYMOUS,
         "problem.html",
@@ -39,6 +38,3 @@ def render_problem(request: Request, body: ProblemBody) -> Response:
         detail=detail,
         unknown_viewer=True,
     )
-    # Errors of the outermost layer pass no middleware that would add it.
-    answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-    return answer

@@ -14,13 +14,14 @@ from duchenne.records.rows import SWEEP_STATES
 from duchenne.records.sweeps import ask_to_resume
 from duchenne.server import queries
 from duchenne.server.access import Configured, Store, Viewer, Who, check_csrf, require_writer
-from duchenne.server.api.boards import clean_name
+from duchenne.server.api.boards import checked_name
 from duchenne.server.api.figures import figure_files
 from duchenne.server.pages.links import changed, sweep_path
 from duchenne.server.pages.rendering import page
 from duchenne.server.pages.streams import Listeners, Snapshots, follow
 from duchenne.server.pages.sweep_view import ENDED, Asked, draw_parts
 from duchenne.server.problems import Problem
+from duchenne.server.resuming import WayOn
 
 router = APIRouter(include_in_schema=False)
 Text = Annotated[str, Query(max_length=80)]
@@ -40,7 +41,12 @@ def list_sweeps(
     if state not in ("", *SWEEP_STATES):
         raise Problem(422, f"a state is one of {', '.join(SWEEP_STATES)}, but got {state!r:.40}; choose one")
     found = queries.sweeps(
-        store, who, team=clean_name(team or None), board=clean_name(board or None), state=state or None, cursor=cursor
+        store,
+        who,
+        team=checked_name(team or None),
+        board=checked_name(board or None),
+        state=state or None,
+        cursor=cursor,
     )
     return page(
         request,
@@ -67,6 +73,7 @@ def show_sweep(request: Request, sweep: str, who: Who, store: Store, settings: C
         sweep=shot.sweep,
         parts=draw_parts(store, shot, asked),
         ended=shot.sweep.state in ENDED,
+        way_on=WayOn.of(shot.sweep),
         may_write=who.may_write(found.team),
         entries=store.standings_of_sweep(who.sight, found.id),
         figures=[name for name in figure_files(settings.home, found.id) if name.endswith(".png")],
@@ -97,7 +104,7 @@ def stop(sweep: str, who: Who, store: Store) -> Response:
 
 @router.post("/sweeps/{sweep}/resume", dependencies=[Depends(check_csrf)])
 def resume(sweep: str, who: Who, store: Store) -> Response:
-    """Record that it shall go on. This server starts no driver: whoever runs `duchenne resume` does."""
+    """Record that it shall go on. The page says which command makes it."""
     found = _own(store, who, sweep)
     with store.database.write() as session:
         ask_to_resume(store.database, session, found.id, who.name)

@@ -116,8 +116,9 @@ class KubernetesPlace(Place):
     def begin(self, sweep_id: str) -> None:
         status = {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING", "startTime": "2026-01-01T00:00:00Z"}
         self.server.patch("ray.io", "v1", "rayjobs", sweep_id, {"status": status})
-        metadata = {"name": f"{sweep_id}-x", "namespace": "duchenne", "labels": {"job-name": sweep_id}}
-        self.server.mock.objects[PODS, "duchenne", f"{sweep_id}-x"] = {"metadata": metadata}
+        for name, labels in (("x", {"job-name": sweep_id}), ("head", {"duchenne.dev/sweep": sweep_id})):
+            metadata = {"name": f"{sweep_id}-{name}", "namespace": "duchenne", "labels": labels}
+            self.server.mock.objects[PODS, "duchenne", f"{sweep_id}-{name}"] = {"metadata": metadata}
         log = f"sweep: {sweep_id}\n{sweep_id}: succeeded\n"
         self.server.mock[f"get /api/v1/namespaces/duchenne/pods/{sweep_id}-x/log"] << log.encode()
 

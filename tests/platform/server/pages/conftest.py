@@ -7,6 +7,7 @@ judges: nothing on the pages is written here.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -146,7 +147,10 @@ class Site:
         """A browser without JavaScript; signed in by a session where a token is given."""
         client = TestClient(self.app, raise_server_exceptions=False, **options)
         if token is not None:
-            answer = client.post("/login/token", data={"token": token}, follow_redirects=False)
+            csrf = re.search(r'name="csrf_token" value="([^"]+)"', client.get("/login").text)
+            assert csrf is not None
+            form = {"token": token, "csrf_token": csrf[1]}
+            answer = client.post("/login/token", data=form, follow_redirects=False)
             assert answer.status_code == 303
         return client
 

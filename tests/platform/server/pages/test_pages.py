@@ -110,6 +110,8 @@ def test_board_sorts_filters_and_pages_by_its_address(site: Any) -> None:
         ("status=excellent", "choose one"),
         ("sort=f1;drop table", "sorted by"),
         ("cursor=zzz", "cursor"),
+        ("team=x'%20OR%201=1--", "no quotes"),
+        ("method=%00", "control characters"),
     ],
 )
 def test_what_a_board_can_not_be_asked_is_said_in_words(site: Any, query: str, word: str) -> None:
@@ -117,11 +119,6 @@ def test_what_a_board_can_not_be_asked_is_said_in_words(site: Any, query: str, w
     assert answer.status_code in (400, 422)
     assert word in answer.text
     assert "<html" in answer.text
-
-
-def test_sql_in_a_filter_is_a_name_that_nobody_has(site: Any) -> None:
-    html, _ = read(site.client(), "/boards/disfa?team=x'%20OR%201=1--&method=%00")
-    assert "No entry passes the filter" in html
 
 
 def test_a_long_board_is_paged_and_stays_small(site: Any) -> None:
@@ -379,7 +376,9 @@ def test_errors_are_pages_and_the_api_keeps_its_own(site: Any) -> None:
     html, _ = read(site.client(), "/nowhere", status=404)
     assert "Nothing here that you may see" in html
     assert site.client().get("/api/v1/nowhere").headers["content-type"] == "application/problem+json"
-    refused = site.client().post("/login/token", data={"token": "dch_0000000000000000_" + "x" * 43})
+    client = site.client()
+    form = {"csrf_token": csrf(client, "/login"), "token": "dch_0000000000000000_" + "x" * 43}
+    refused = client.post("/login/token", data=form)
     assert refused.status_code == 401
     assert "Sign in" in refused.text
 
