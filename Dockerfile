@@ -1,10 +1,12 @@
 # Image of drivers, pool workers and the server: one image, so that every process of a sweep runs the same code.
-#   docker build --build-arg REVISION=$(git rev-parse HEAD) -t duchenne .                  # NVIDIA GPUs, and CPUs
-#   docker build --build-arg ACCELERATOR=cpu --build-arg REVISION=... -t duchenne-cpu .    # a third of the size
+#   docker build --build-arg VERSION=$(duchenne --version) --build-arg REVISION=$(git rev-parse HEAD) -t duchenne .
+#   docker build --build-arg ACCELERATOR=cpu --build-arg VERSION=... -t duchenne-cpu .    # a third of the size, no GPUs
 # It runs on a read-only root: docker run --read-only --tmpfs /tmp -v duchenne:/var/lib/duchenne duchenne run S.yaml
 ARG ACCELERATOR=cuda
 ARG BUILD_IMAGE=python:3.11-bookworm
 ARG RUNTIME_IMAGE=python:3.11-slim-bookworm
+# There is no git history in here to take it from: kernels/hatch_version.py.
+ARG VERSION=0.1.0.dev0
 
 # The larger image brings gcc and g++: for the CPU kernels of the wheel, and Triton's launcher. They stay behind.
 FROM ${BUILD_IMAGE} AS lock
@@ -33,18 +35,19 @@ RUN /opt/build/bin/pip --python /opt/duchenne/bin/python install --quiet --no-de
 COPY docker ./docker
 RUN /opt/duchenne/bin/python docker/triton_launcher.py /opt/duchenne/share/triton \
  && install docker/triton-cc /opt/duchenne/bin/triton-cc
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY platform ./platform
 COPY jobs ./jobs
 COPY kernels ./kernels
-RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
+ARG VERSION
+RUN DUCHENNE_VERSION=${VERSION} /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
  && /opt/build/bin/pip --python /opt/duchenne/bin/python install --quiet --no-deps /wheels/*.whl
 
 FROM ${RUNTIME_IMAGE}
 ARG ACCELERATOR
 ARG RUNTIME_IMAGE
 ARG REVISION=unknown
-ARG VERSION=0.1.0
+ARG VERSION
 LABEL org.opencontainers.image.title="duchenne" \
       org.opencontainers.image.description="One sweep YAML to one honest leaderboard entry, within its budget" \
       org.opencontainers.image.licenses="Apache-2.0" \

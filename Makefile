@@ -6,7 +6,7 @@ SWEEP ?= jobs/sweeps/quickstart.yaml
 # torch, torchvision and triton come as one set; `make lock` keeps it together.
 LOCK_SET := torch==2.14.1 torchvision==0.29.1
 
-.PHONY: help install quickstart test test-all lint format lock schema pictures bench bench-peers clean
+.PHONY: help install quickstart test test-all lint format lock notice schema pictures bench bench-peers clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
@@ -44,9 +44,12 @@ schema: install  ## regenerate the JSON Schema and the reference of the sweep fi
 	$(BIN)/python -m duchenne.spec.schema > platform/duchenne/spec/sweep.schema.json
 	$(BIN)/python -m duchenne.spec.reference > docs/spec.md
 
-pictures: install  ## redraw the README's picture from a sweep: make pictures ID=quickstart-...
+pictures: install  ## redraw the README's and the tour's pictures and write the board down, from a sweep: make pictures ID=quickstart-...
 	$(BIN)/duchenne figures $(ID) --out build/figures
-	cp build/figures/leaderboard.png docs/pictures/leaderboard.png
+	cp $(addprefix build/figures/,leaderboard.png learning_curves.png soft_order.png) docs/pictures/
+	{ echo "quickstart, $$(uname -m), $$(nproc) cores"; \
+	  $(BIN)/duchenne show $(ID) | grep -E '^(sweep|created|ended|dataset|code) '; \
+	  COLUMNS=140 $(BIN)/duchenne leaderboard yeast; } | sed 's/ *$$//' > benchmarks/results/quickstart.txt
 
 bench: install  ## overhead of the fold pool, beside nested trainers
 	$(BIN)/python benchmarks/fold_pool.py
@@ -65,6 +68,10 @@ lock: install  ## resolve pyproject.toml into requirements.lock, keeping its pin
 	$(BIN)/uv pip compile pyproject.toml --extra server --quiet --no-annotate --python-version 3.11 \
 	  --python-platform x86_64-unknown-linux-gnu --constraint requirements.lock \
 	  --custom-compile-command "make lock" --output-file requirements-runtime.lock
+
+notice: install  ## name every package of the image with its licence, and refuse what can't go with ours
+	$(BIN)/python docker/notice.py > $(VENV)/NOTICE
+	mv $(VENV)/NOTICE NOTICE
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

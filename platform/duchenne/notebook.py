@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from duchenne.paths import DEFAULT_HOME, HOME_VARIABLE
+from duchenne.paths import DEFAULT_HOME, HOME_VARIABLE, sweep_file
 from duchenne.records import RecordStore, open_home
 from duchenne.spec import load_sweep
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(path: str | Path, *, home: str | Path | None = None, progress: bool = True) -> SweepEnd:
-    """Run a sweep file to its end on this machine, as `duchenne run` does.
+    """Run a sweep file, or one that comes along by its name, to its end on this machine, as `duchenne run` does.
 
     Returns:
         Its id, state, reason (None if it succeeded) and board.
@@ -32,8 +32,8 @@ def run(path: str | Path, *, home: str | Path | None = None, progress: bool = Tr
     """
     from duchenne.driver import run_sweep
 
-    sweep = load_sweep(path)
-    return run_sweep(sweep, Path(path).read_text(encoding="utf-8-sig"), _home(home), _observer(progress))
+    file = sweep_file(path)
+    return run_sweep(load_sweep(file), file.read_text(encoding="utf-8-sig"), _home(home), _observer(progress))
 
 
 def resume(sweep_id: str, *, home: str | Path | None = None, progress: bool = True) -> SweepEnd:

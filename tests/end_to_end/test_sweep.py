@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from duchenne.cli.main import call
 from duchenne.records import open_home
 from duchenne_jobs.evaluation import read_predictions
 
@@ -168,6 +170,23 @@ def test_resuming_a_finished_sweep_changes_nothing(finished: Any) -> None:
     before = command_line.json("results", sweep_id)
     assert command_line.run("resume", sweep_id).returncode == 0
     assert command_line.json("results", sweep_id) == before
+
+
+def test_the_tours_commands_work_on_it(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/tour.md types once its sweep has ended, with this one in its place."""
+    command_line, sweep_id, _ = finished
+    monkeypatch.setenv("DUCHENNE_HOME", str(command_line.home))
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs/tour.md").read_text()
+    typed = re.findall(r"^duchenne (.*?) *(?:#.*)?$", page, re.MULTILINE)
+    names = {"quickstart-38ed": sweep_id, ".vmnc": ".mrnn", "leaderboard yeast": "leaderboard toy"}
+    after = [line for line in typed if any(name in line for name in names)]
+    assert {line.split()[0] for line in after} == {"show", "cost", "leaderboard", "compare", "figures", "results"}
+    for line in after:
+        for shown, here in names.items():
+            line = line.replace(shown, here)
+        assert call(line.split()) == 0, line
+    assert (tmp_path / "figures/leaderboard.png").exists()
 
 
 def test_two_sweeps_are_compared_by_what_differs(finished: Any) -> None:

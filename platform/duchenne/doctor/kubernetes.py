@@ -121,8 +121,8 @@ def _secrets(title: str, api: Api, cluster: KubernetesCluster) -> Iterator[Findi
 def _storage(title: str, api: Api, cluster: KubernetesCluster) -> Iterator[Finding]:
     name = f"{title}, storage"
     if cluster.claim is None:
-        seen = f"{cluster.storage or 'none'} does not keep checkpoints"
-        yield Finding(name, "missing", seen, "set pvc://CLAIM, read-write-many")
+        seen = f"{cluster.storage or 'none'} does not keep checkpoints, and `submit` refuses it"
+        yield Finding(name, "missing", seen, "set pvc://CLAIM, read-write-many; s3:// is for datasets")
         return
     claim = cluster.claim[0]
     yield _presence(name, lambda: api.claim_exists(claim), f"make the claim {claim}, read-write-many")

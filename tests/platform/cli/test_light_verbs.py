@@ -112,6 +112,20 @@ def test_a_wrong_command_line_exits_2(arguments: list[str], capsys: pytest.Captu
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", [["ls"], ["doctor"], ["submit", "S.yaml"], ["run", "S.yaml"]])
+def test_a_home_in_object_storage_is_refused_and_made_nowhere(
+    verb: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "S.yaml").write_text(
+        "apiVersion: duchenne/v1\nkind: Sweep\nmetadata: {name: s}\ndata: {uri: 'builtin://toy'}\n"
+        "budget: {wall_seconds: 1}\n"
+    )
+    assert call([*verb, "--home", "s3://bucket/home"]) == 2
+    assert "a home must be a folder, but got s3:/bucket/home" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["S.yaml"]
+
+
 def test_the_version_needs_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["--version"]) == 0
     assert capsys.readouterr().out == f"{version('duchenne')}\n"
