@@ -410,9 +410,13 @@ class JobQueue:
         if self._deadline is None:
             return None
         left = self._deadline - self._clock()
-        if left >= needed_seconds + self._filing.kept_wall(key, self._whole):
+        kept = self._filing.kept_wall(key, self._whole)
+        if left >= needed_seconds + kept:
             return None
-        return self._filing.out_of_time("budget.wall_seconds is used up: no time is left for another lease", key, left)
+        for_what = f": of the {max(left, 0.0):.0f} s left, {kept:.0f} s are kept for the evaluation" if kept else ""
+        return self._filing.out_of_time(
+            f"budget.wall_seconds is used up: no time is left for another lease{for_what}", key, left
+        )
 
     async def _run_out(self, purpose: Purpose, denial: Denial) -> None:
         """No more leases for this purpose. What is more important goes on, if it can be paid for."""

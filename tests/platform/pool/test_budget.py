@@ -279,3 +279,13 @@ def test_leases_say_what_they_were_for(store: RecordStore) -> None:
     assert costs.left.usd == pytest.approx(10.0 - 0.026)
     document = costs.as_json()
     assert list(document) == ["left", "per_phase", "per_trial", "per_fold", "wasted_by"]
+
+
+def test_a_denial_for_want_of_time_says_what_is_kept_for_the_evaluation(store: RecordStore) -> None:
+    queue = JobQueue(new_sweep(store, Amounts(wall_seconds=100.0)), store, ".", OPTIONS, 100.0, Seconds())
+    denial = queue._out_of_time(job().key, 60.0)
+    assert denial is not None
+    assert denial.reason.endswith("of the 100 s left, 50 s are kept for the evaluation")
+    last = queue._out_of_time(job(phase="evaluation").key, 101.0)
+    assert last is not None
+    assert last.reason.endswith("no time is left for another lease")
