@@ -35,7 +35,7 @@ search:
 comparators: [mrnn, classifier_chain]
 folds: {count: 2, inner: 2}
 seeds: 2
-budget: {wall_seconds: 240}
+budget: {wall_seconds: 1200}
 """
 
 

@@ -27,7 +27,7 @@ def endless(toy: Path) -> Path:
     """More trials than the budget has room for."""
     text = toy.read_text()
     assert GRID in text
-    toy.write_text(text.replace(GRID, DRAWS).replace("budget: {wall_seconds: 240}", PRICED))
+    toy.write_text(text.replace(GRID, DRAWS).replace("budget: {wall_seconds: 1200}", PRICED))
     return toy
 
 

@@ -128,7 +128,7 @@ def test_rows_that_break_the_loss_fail_their_trial_with_a_message_and_the_sweep_
 def test_a_stop_reaches_the_folds_and_the_sweep_can_go_on(duchenne: Any, toy: Path, tmp_path: Path) -> None:
     text = toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "400"))
     # Room for an evaluation of 400 epochs: without it the search ends before it is stopped.
-    toy.write_text(text.replace("wall_seconds: 240", "wall_seconds: 7200"))
+    toy.write_text(text.replace("wall_seconds: 1200", "wall_seconds: 7200"))
     log = tmp_path / "run.log"
     driver = duchenne.start("run", str(toy), log=log)
     sweep_id = id_in(log)
@@ -161,7 +161,7 @@ def test_two_drivers_of_one_sweep_one_wins(duchenne: Any, toy: Path, tmp_path: P
 
 def test_a_budget_that_is_used_up_ends_the_sweep_as_exhausted(duchenne: Any, toy: Path) -> None:
     text = toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000"))
-    toy.write_text(text.replace("budget: {wall_seconds: 240}", "budget: {usd: 0.05}\nprices: {cpu_hour_usd: 3.6}"))
+    toy.write_text(text.replace("budget: {wall_seconds: 1200}", "budget: {usd: 0.05}\nprices: {cpu_hour_usd: 3.6}"))
     done = duchenne.run("run", str(toy))
     assert done.returncode == 3, done.stderr
     sweep_id = done.stdout.splitlines()[0].removeprefix("sweep: ")
@@ -280,7 +280,7 @@ def test_a_sweep_runs_from_a_plain_script(duchenne: Any, toy: Path, tmp_path: Pa
 
 def test_ctrl_c_stops_the_sweep_and_says_how_to_go_on(duchenne: Any, toy: Path, tmp_path: Path) -> None:
     text = toy.read_text().replace(FAST_TRAINING, SLOW_TRAINING.replace("60", "4000"))
-    toy.write_text(text.replace("wall_seconds: 240", "wall_seconds: 72000"))
+    toy.write_text(text.replace("wall_seconds: 1200", "wall_seconds: 72000"))
     log = tmp_path / "run.log"
     driver = duchenne.start("run", str(toy), log=log)
     sweep_id = id_in(log)

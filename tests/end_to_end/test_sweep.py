@@ -129,8 +129,8 @@ def test_a_tampered_prediction_file_is_rejected(finished: Any) -> None:
 def test_cost_and_ls_agree_with_the_ledger(finished: Any) -> None:
     command_line, sweep_id, _ = finished
     cost = command_line.json("cost", sweep_id)
-    assert cost["budget"] == {"usd": None, "gpu_hours": None, "wall_seconds": 240.0}
-    assert 0 < cost["spent"]["wall_seconds"] <= 240
+    assert cost["budget"] == {"usd": None, "gpu_hours": None, "wall_seconds": 1200.0}
+    assert 0 < cost["spent"]["wall_seconds"] <= 1200
     assert cost["reserved"]["wall_seconds"] == 0
     assert command_line.json("ls") == [
         {"id": sweep_id, "name": "toy", "team": "tests", "state": "succeeded", "trials": 4, "spent_usd": None}
