@@ -22,6 +22,7 @@ from pathlib import Path
 
 PATIENCE_SECONDS = 20.0  # in which processes must have gone
 LOOK_SECONDS = 0.2
+CLOCK_SLACK_SECONDS = 2.0  # between the clock of files and that of processes
 _BESIDE = re.compile(r"\..+\.(\d+)$")  # `.name.pid`, as atomic writers name what they have not renamed yet
 RAY_STORAGE = "ray"  # Ray's own state in a sweep's folder, which nobody reads afterwards
 
@@ -65,8 +66,20 @@ def drop_half_written(folder: Path) -> None:
     """Remove what processes that are gone were writing beside its place."""
     for path in folder.rglob(".*"):
         match = _BESIDE.fullmatch(path.name)
-        if match and path.is_file() and not Path(f"/proc/{match.group(1)}").exists():
+        if match and path.is_file() and not _may_write(int(match.group(1)), path):
             path.unlink(missing_ok=True)
+
+
+def _may_write(pid: int, path: Path) -> bool:
+    """Whether a process still writes a file: not one that only nobody has waited for, nor a later one of its number."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        written = time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    state, began = fields[0], uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds ago
+    return state not in ("Z", "X") and began > written - CLOCK_SLACK_SECONDS
 
 
 def processes_of(sessions: list[Path]) -> list[int]:

@@ -62,6 +62,16 @@ def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
     mine, dotted = tmp_path / f".c.{os.getpid()}", tmp_path / ".keep"
     for path in (mine, dotted):
         path.touch()
+    zombie = subprocess.Popen([sys.executable, "-c", ""])  # ends, and nobody waits for it before the end of this test
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    killed = tmp_path / f".epoch.safetensors.{zombie.pid}"
+    killed.write_text("half")
+    again = tmp_path / f".other.safetensors.{os.getpid()}"  # its writer had this process's number, long before it
+    again.write_text("half")
+    os.utime(again, (0, 0))
     drop_half_written(tmp_path)
+    zombie.wait()
+    assert not killed.exists()
+    assert not again.exists()
     assert mine.exists()
     assert dotted.exists()
