@@ -179,7 +179,7 @@ def test_the_tours_commands_work_on_it(finished: Any, tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     page = (Path(__file__).parents[2] / "docs/tour.md").read_text()
     typed = re.findall(r"^duchenne (.*?) *(?:#.*)?$", page, re.MULTILINE)
-    names = {"quickstart-38ed": sweep_id, ".vmnc": ".mrnn", "leaderboard yeast": "leaderboard toy"}
+    names = {"quickstart-92a0": sweep_id, ".vmnc": ".mrnn", "leaderboard yeast": "leaderboard toy"}
     after = [line for line in typed if any(name in line for name in names)]
     assert {line.split()[0] for line in after} == {"show", "cost", "leaderboard", "compare", "figures", "results"}
     for line in after:
