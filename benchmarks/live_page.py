@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import sys
@@ -24,9 +23,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-from server import cpu_seconds, served
+from server import begun, cpu_seconds, report, served
 
-from duchenne.driver.prepare import code_revision
 from duchenne.records import Amounts, FoldJobKey, NewSweep, RecordStore, open_store
 from duchenne.records.jobs import file_results
 from duchenne.records.models import FoldJobRow, ResultRecord, TrialRow
@@ -131,11 +129,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=18081)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    lines = [
-        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"machine: {platform.machine()}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}",
-        f"commit: {code_revision()}",
-    ]
+    lines = begun()
     with tempfile.TemporaryDirectory() as home:
         url = arguments.records or f"sqlite:///{home}/records.sqlite"
         with open_store(url) as store:
@@ -159,10 +153,7 @@ def main() -> int:
         f"max {max(found):.2f} (aim: < {AIM_SECONDS:g})",
         f"server: {100 * used:.0f} % of a core with one page open; load after {os.getloadavg()[0]:.1f}",
     ]
-    text = "\n".join(lines)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    report(lines, arguments.out)
     return 0
 
 

@@ -203,6 +203,23 @@ def cpu_per_request(address: str, token: str, pid: int, count: int = 100) -> Ite
             yield f"{kind}: {1000 * (cpu_seconds(pid) - before) / count:.1f} ms of the server's CPU a request"
 
 
+def begun() -> list[str]:
+    """The first lines of a report."""
+    return [
+        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"machine: {platform.machine()}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}",
+        f"commit: {code_revision()}",
+    ]
+
+
+def report(lines: list[str], out: Path | None) -> None:
+    """Print the lines and, where asked, write them down."""
+    text = "\n".join(lines)
+    print(text)
+    if out:
+        out.write_text(text + "\n")
+
+
 def main() -> int:
     """Fill, serve, ask, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,9 +233,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     lines = [
-        f"date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        f"machine: {platform.machine()}, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}",
-        f"commit: {code_revision()}",
+        *begun(),
         f"rows: {arguments.entries} entries, {arguments.results} fold results; {arguments.rate:g} requests a second",
     ]
     with open_store(arguments.url) as store, tempfile.TemporaryDirectory() as home:
@@ -242,10 +257,7 @@ def main() -> int:
         )
     lines += alone
     lines.append(f"server: {100 * used:.0f} % of a core; load after {os.getloadavg()[0]:.1f}")
-    text = "\n".join(lines)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
+    report(lines, arguments.out)
     return 0
 
 

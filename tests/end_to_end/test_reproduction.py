@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CUTS = {r"epochs: 500": "epochs: 2", r"warmup_epochs: 10": "warmup_epochs: 1", r"seeds: (10|\[.*\])": "seeds: 2"}
+CUTS = {"epochs: 500": "epochs: 2", "seeds: 10": "seeds: 2"}
 
 
-def test_table_2_1_has_a_row_for_each_variant(duchenne: Any, tmp_path: Path) -> None:
-    text = (ROOT / "jobs/sweeps/thesis/table_2_1.yaml").read_text()
-    for pattern, short in CUTS.items():
-        text, count = re.subn(pattern, short, text)
-        assert count >= 1, pattern
-    file = tmp_path / "table.yaml"
+def reproduced(duchenne: Any, name: str, cuts: dict[str, str], folder: Path) -> tuple[CompletedProcess[str], Path]:
+    """A thesis sweep, run with these cuts: what `reproduction` printed, and its page."""
+    text = (ROOT / f"jobs/sweeps/thesis/{name}.yaml").read_text()
+    for whole, short in cuts.items():
+        assert whole in text, whole
+        text = text.replace(whole, short)
+    file, page = folder / "sweep.yaml", folder / "page.md"
     file.write_text(text)
     ran = duchenne.run("run", str(file))
     assert ran.returncode == 0, ran.stderr
-    page = tmp_path / "page.md"
-    shown = duchenne.run("reproduction", "--out", str(page))
+    return duchenne.run("reproduction", "--out", str(page)), page
+
+
+def test_table_2_1_has_a_row_for_each_variant(duchenne: Any, tmp_path: Path) -> None:
+    shown, page = reproduced(duchenne, "table_2_1", CUTS | {"warmup_epochs: 10": "warmup_epochs: 1"}, tmp_path)
     assert shown.stdout.strip() == str(page)
     rows = [line for line in page.read_text().splitlines() if "/10 identity)" in line]
     assert [line.split(" | ")[0] for line in rows] == [
@@ -32,15 +37,7 @@ def test_table_2_1_has_a_row_for_each_variant(duchenne: Any, tmp_path: Path) -> 
 
 
 def test_figure_2_15_asks_the_networks_of_each_couple(duchenne: Any, tmp_path: Path) -> None:
-    text = (ROOT / "jobs/sweeps/thesis/figure_2_15.yaml").read_text()
-    for pattern, short in (CUTS | {"count=1000": "count=200"}).items():
-        text = re.sub(pattern, short, text)
-    file = tmp_path / "couple.yaml"
-    file.write_text(text)
-    ran = duchenne.run("run", str(file))
-    assert ran.returncode == 0, ran.stderr
-    page = tmp_path / "page.md"
-    shown = duchenne.run("reproduction", "--out", str(page))
+    shown, page = reproduced(duchenne, "figure_2_15", CUTS | {"count=1000": "count=200"}, tmp_path)
     assert "1 of the couples, 2 runs each, T = 3" in page.read_text()
     assert (tmp_path / "pictures/reproduction/figure-2-15.png").stat().st_size > 10_000
     assert "Figure 2.15" not in shown.stderr

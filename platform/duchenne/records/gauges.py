@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from duchenne.records import accounts
 from duchenne.records.board_models import TeamRow
 from duchenne.records.database import Database
-from duchenne.records.limits import UNITS, to_amounts
+from duchenne.records.limits import known
 from duchenne.records.models import (
     AccountRow,
     AttemptRow,
@@ -160,17 +160,8 @@ def _sum_leases(session: Session, by_id: Mapping[str, SweepGauges]) -> None:
     for account in session.scalars(select(AccountRow).where(AccountRow.sweep.in_(by_id))):
         row = by_id[account.sweep]
         row.open_leases = account.open_leases
-        row.spent, row.reserved = _known(accounts.sums_of(account))
-
-
-def _known(sums: Mapping[str, Mapping[str, int | None]]) -> tuple[Amounts, Amounts]:
-    """Spent and reserved. A unit that no lease counts is unknown, not 0."""
-    spent, reserved = sums["spent"], sums["reserved"]
-    counted = [unit for unit in UNITS if spent[unit] is not None or reserved[unit] is not None]
-    return (
-        to_amounts({unit: spent[unit] or 0 if unit in counted else None for unit in UNITS}),
-        to_amounts({unit: reserved[unit] or 0 if unit in counted else None for unit in UNITS}),
-    )
+        sums = known(accounts.sums_of(account))
+        row.spent, row.reserved = sums["spent"], sums["reserved"]
 
 
 def _count_events(session: Session, by_id: Mapping[str, SweepGauges]) -> None:
@@ -218,8 +209,10 @@ def _teams(session: Session, now: datetime, most: int) -> tuple[list[TeamGauges]
     names = sorted(sums.keys() | limits.keys())
     teams = []
     for name in names[:most]:
-        spent, reserved = _known(sums[name]) if name in sums else (Amounts(), Amounts())
-        teams.append(TeamGauges(name, spent, reserved, limits.get(name, Amounts())))
+        own = known(sums.get(name, {}))
+        teams.append(
+            TeamGauges(name, own.get("spent", Amounts()), own.get("reserved", Amounts()), limits.get(name, Amounts()))
+        )
     return teams, len(names) - len(teams)
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from duchenne.records import accounts, clean
 from duchenne.records.database import Database, find_sweep, lock_sweep
 from duchenne.records.errors import NotFoundError, RecordsConflictError, RecordsError
-from duchenne.records.limits import UNITS, plus, refusal_of, to_amounts, to_floats, to_integers, to_utc
+from duchenne.records.limits import UNITS, known, plus, refusal_of, to_amounts, to_floats, to_integers, to_utc
 from duchenne.records.models import EventRow, LeaseRow, SweepRow
 from duchenne.records.rows import Amounts, Lease, Refusal
 
@@ -189,13 +189,7 @@ class Ledger:
             budget = Amounts(
                 usd=row.budget_usd, gpu_seconds=row.budget_gpu_seconds, wall_seconds=row.budget_wall_seconds
             )
-            sums = accounts.account(session, sweep)
-
-        def known(side: str) -> Amounts:
-            counted = sums["reserved"]
-            return to_amounts({unit: None if counted[unit] is None else sums[side][unit] or 0 for unit in UNITS})
-
-        return {"budget": budget, **{side: known(side) for side in ("spent", "reserved", "wasted")}}
+            return {"budget": budget, **known(accounts.account(session, sweep))}
 
     def balance(self, sweep: str) -> dict[str, dict[str, float | None]]:
         """The shape of `duchenne cost`: `totals`, each as {"usd", "gpu_hours", "wall_seconds"}."""

@@ -73,5 +73,14 @@ def to_amounts(values: Mapping[str, int | None]) -> Amounts:
     return Amounts(**to_floats(values))
 
 
+def known(sums: Mapping[str, Mapping[str, int | None]]) -> dict[str, Amounts]:
+    """Sums by side (spent, reserved, ...) as amounts: what another side counts is 0, not unknown."""
+    counted = [unit for unit in UNITS if any(side[unit] is not None for side in sums.values())]
+    return {
+        name: to_amounts({unit: side[unit] or 0 if unit in counted else None for unit in UNITS})
+        for name, side in sums.items()
+    }
+
+
 def to_utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else moment.astimezone(UTC)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from duchenne.records import Amounts, Lease, NotFoundError, RecordsConflictError, RecordsError, Refusal
-from duchenne.records.limits import UNITS, refusal_of, to_amounts, to_floats, to_integers, to_utc
+from duchenne.records.limits import UNITS, known, refusal_of, to_amounts, to_floats, to_integers, to_utc
 
 Integers = dict[str, int | None]
 _NOTHING = Amounts()
@@ -215,16 +215,8 @@ class MemoryLedger:
     def totals(self, sweep: str) -> dict[str, Amounts]:
         """{"budget", "spent", "reserved", "wasted"} of a sweep. A unit that no lease counts is None: unknown, not 0."""
         account = self._account(sweep)
-
-        def known(sums: Integers) -> Amounts:
-            return to_amounts({unit: None if account.reserved[unit] is None else sums[unit] or 0 for unit in UNITS})
-
-        return {
-            "budget": account.budget,
-            "spent": known(account.spent),
-            "reserved": known(account.reserved),
-            "wasted": known(account.wasted),
-        }
+        sums = {"spent": account.spent, "reserved": account.reserved, "wasted": account.wasted}
+        return {"budget": account.budget, **known(sums)}
 
     def month(self, team: str, now: datetime | None = None) -> dict[str, Amounts]:
         """What a team's sweeps have `spent` and `reserved` in the calendar month (UTC) of `now`."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import socket
-import socketserver
-import threading
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +22,6 @@ from duchenne_jobs.training.runner import FoldJobRunner, checkpoint_path
 
 STATE = {"epoch": 3, "network": {"weight": torch.arange(50_000.0)}, "order_optimizer": None}
 HURRIED = Patience(deadline=10, stall=5, first_wait=0.02, longest_wait=0.1)
-ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 class Context:
@@ -35,89 +32,16 @@ class Context:
     def report(self, epoch: int, metrics: dict[str, float]) -> None: ...
 
 
-@dataclass
-class Line:
-    """The way to the server: what is in `cut` says after how many bytes each next connection for it breaks."""
-
-    port: int
-    cut: dict[str, list[int]] = field(default_factory=lambda: {"GET": [], "PUT": []})
-
-    def carry(self, client: socket.socket, upstream: int) -> None:
-        head = client.recv(2**16)
-        verb = head.split(b" ", 1)[0].decode()
-        allowed = self.cut[verb].pop(0) if self.cut.get(verb) else None
-        head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
-        with socket.create_connection(("127.0.0.1", upstream)) as server:
-            server.sendall(head)
-            up = threading.Thread(target=pump, args=(client, server, allowed if verb == "PUT" else None))
-            up.start()
-            pump(server, client, allowed if verb == "GET" else None)
-            client.shutdown(socket.SHUT_RDWR)
-            up.join()
-
-
-def pump(source: socket.socket, target: socket.socket, allowed: int | None) -> None:
-    """Carry bytes over until one side ends, or both are cut after `allowed`."""
-    try:
-        while piece := source.recv(2**14):
-            target.sendall(piece if allowed is None else piece[:allowed])
-            if allowed is not None and (allowed := allowed - len(piece)) <= 0:
-                for one in (source, target):
-                    one.shutdown(socket.SHUT_RDWR)
-                return
-    except OSError:
-        return  # the other side has gone
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[Line]:
-    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    upstream = server.get_host_and_port()[1]
-
-    class Handler(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            try:
-                way.carry(self.request, upstream)
-            except OSError:
-                return  # the client gave up, as some tests want
-
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as proxy:
-        proxy.daemon_threads = True
-        way = Line(proxy.server_address[1])
-        thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield way
-        proxy.shutdown()
-        thread.join()
-    server.stop()
-
-
 @pytest.fixture
-def line(served: Line, monkeypatch: pytest.MonkeyPatch) -> Line:
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()  # one that remembers another endpoint
-    for name, value in {**ACCOUNT, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{served.port}"}.items():
-        monkeypatch.setenv(name, value)
-    for cuts in served.cut.values():
-        cuts.clear()
-    return served
-
-
-@pytest.fixture
-def bucket(line: Line) -> str:
-    name = f"checkpoints-{uuid.uuid4()}"
-    transfers._client(HURRIED.stall).create_bucket(Bucket=name)
-    return f"s3://{name}/sweeps"
+def place(bucket: str) -> str:
+    return f"{bucket}/sweeps"
 
 
 @pytest.fixture(params=["folder", "bucket"])
 def places(request: pytest.FixtureRequest, tmp_path: Path) -> Checkpoints:
     if request.param == "folder":
         return FolderCheckpoints(tmp_path / "checkpoints")
-    return BucketCheckpoints(locate(request.getfixturevalue("bucket")), HURRIED)
+    return BucketCheckpoints(locate(request.getfixturevalue("place")), HURRIED)
 
 
 def damage(places: Checkpoints, name: str) -> None:
@@ -166,8 +90,8 @@ def test_what_is_dropped_is_gone_with_the_one_before(places: Checkpoints) -> Non
     assert epoch_of(places, "evaluation-a") == 2
 
 
-def test_a_missing_last_object_leaves_the_one_before(bucket: str) -> None:
-    places = BucketCheckpoints(locate(bucket), HURRIED)
+def test_a_missing_last_object_leaves_the_one_before(place: str) -> None:
+    places = BucketCheckpoints(locate(place), HURRIED)
     for epoch in (1, 2):
         places.save("a", STATE | {"epoch": epoch})
     name, _, key = places.shown("a").removeprefix("s3://").partition("/")
@@ -176,28 +100,30 @@ def test_a_missing_last_object_leaves_the_one_before(bucket: str) -> None:
 
 
 @pytest.mark.parametrize("verb", ["GET", "PUT"])
-def test_a_cut_connection_costs_a_second_try_and_no_checkpoint(bucket: str, line: Line, verb: str) -> None:
-    places = BucketCheckpoints(locate(bucket), HURRIED)
+def test_a_cut_connection_costs_a_second_try_and_no_checkpoint(place: str, proxy: Any, verb: str) -> None:
+    places = BucketCheckpoints(locate(place), HURRIED)
     places.save("a", STATE)
-    line.cut[verb] = [40_000, 60_000]
+    for amount in (40_000, 60_000):
+        proxy.fail("cut", method=verb, path="/a.safetensors", amount=amount)
     places.save("a", STATE | {"epoch": 4})
     loaded = places.load("a")
     assert loaded is not None
     assert loaded["epoch"] == 4
-    assert not line.cut[verb]  # both connections were cut
+    assert not any(fault.times for fault in proxy.faults)  # both connections were cut
 
 
 def test_a_write_that_never_gets_through_leaves_the_earlier_ones(
-    bucket: str, line: Line, monkeypatch: pytest.MonkeyPatch
+    place: str, proxy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    places = BucketCheckpoints(locate(bucket), HURRIED)
+    places = BucketCheckpoints(locate(place), HURRIED)
     places.save("a", STATE)
     short = Patience(deadline=0.5, stall=5, first_wait=0.02, longest_wait=0.1)
     monkeypatch.setattr(transfers.Upload, "__init__", with_patience(transfers.Upload.__init__, short), raising=True)
-    line.cut["PUT"] = [2**30, *[1000] * 100]  # the copy aside passes, the new one does not
+    # The copy aside passes, the new one does not.
+    proxy.fail("cut", method="PUT", path="/a.safetensors", times=100, amount=1000)
     with pytest.raises(DatasetError, match=r"cannot write s3://.*/a\.safetensors: "):
         places.save("a", STATE | {"epoch": 4})
-    line.cut["PUT"].clear()
+    proxy.faults.clear()
     assert epoch_of(places, "a") == 3
 
 
@@ -205,22 +131,22 @@ def with_patience(begin: Callable[..., None], patience: Patience) -> Callable[..
     return lambda upload, bucket, key, extra: begin(upload, bucket, key, extra, patience)
 
 
-def test_a_bucket_that_refuses_is_no_missing_checkpoint(line: Line) -> None:
+def test_a_bucket_that_refuses_is_no_missing_checkpoint(proxy: Any) -> None:
     nowhere = BucketCheckpoints(locate(f"s3://no-such-{uuid.uuid4()}/x"), HURRIED)
     with pytest.raises(DatasetError, match="cannot read s3://no-such-"):
         nowhere.load("a")
 
 
-def test_a_job_resumes_from_the_bucket_alone(job: Callable[..., FoldJob], bucket: str) -> None:
+def test_a_job_resumes_from_the_bucket_alone(job: Callable[..., FoldJob], place: str) -> None:
     alone, subject = (
-        replace(job("monet", phase="evaluation", folder=folder), checkpoints=place)
-        for folder, place in (("alone", None), ("subject", bucket))
+        replace(job("monet", phase="evaluation", folder=folder), checkpoints=uri)
+        for folder, uri in (("alone", None), ("subject", place))
     )
     straight = FoldJobRunner().run(alone, alone.epochs, Context())
     FoldJobRunner().run(subject, 2, Context())
     assert not checkpoint_path(subject).exists()
     resumed = FoldJobRunner().run(subject, subject.epochs, Context())
     assert resumed.metrics == straight.metrics
-    assert epoch_of(checkpoints_at(bucket), subject.key.slug) == subject.epochs
+    assert epoch_of(checkpoints_at(place), subject.key.slug) == subject.epochs
     # What `predict` reads is in the home, byte for byte as without a bucket.
     assert checkpoint_path(subject).read_bytes() == checkpoint_path(alone).read_bytes()

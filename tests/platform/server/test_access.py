@@ -269,6 +269,14 @@ def test_behind_https_cookies_are_secure(world: Any) -> None:
     assert "strict-transport-security" in answer.headers
 
 
+def test_an_address_with_an_apostrophe_is_somebody(world: Any) -> None:
+    world.store.record_event("logged in", actor="o'brien@example.org", sweep=world.sweep().id)
+    admin = world.client(world.token(role="admin"))
+    found = admin.get("/api/v1/audit", params={"actor": "o'brien@example.org"})
+    assert [line["what"] for line in found.json()["items"]] == ["logged in"]
+    assert admin.get("/api/v1/audit", params={"actor": "o'brien@example.org;--"}).status_code == 422
+
+
 def test_the_audit_holds_every_write_and_can_be_taken_away(world: Any) -> None:
     sweep = world.sweep()
     admin = world.client(world.token(role="admin"))

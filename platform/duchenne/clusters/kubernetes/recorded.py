@@ -11,6 +11,9 @@ from duchenne.clusters.port import ENDED, Json
 from duchenne.records import NotFoundError, Sweep, open_store
 from duchenne.records.store import URL_VARIABLE
 
+LOCK_PATIENCE_SECONDS = 75.0  # a driver that was killed holds its sweep for a minute more
+POLL_SECONDS = 1.0
+
 
 def recorded(sweep_id: str) -> Sweep | None:
     """The sweep on record; None without the variable, or where the driver has not begun.
@@ -26,10 +29,6 @@ def recorded(sweep_id: str) -> Sweep | None:
             return store.get_sweep(sweep_id)
         except NotFoundError:
             return None
-
-
-LOCK_PATIENCE_SECONDS = 75.0  # a driver that was killed holds its sweep for a minute more
-POLL_SECONDS = 1.0
 
 
 def end_recorded(sweep_id: str, seconds: float = LOCK_PATIENCE_SECONDS) -> bool:

@@ -9,16 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from duchenne.figures.soft_orders import SoftOrders, mean_soft_orders
-from duchenne.figures.source import NoData, SweepData
+from duchenne.figures.source import FloatArray, NoData, SweepData
 from duchenne.records import RecordStore
 from duchenne.records import Sweep as SweepRecord
 from duchenne.server.pages.cache import Recent
 from duchenne.spec import Sweep
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
