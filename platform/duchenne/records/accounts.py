@@ -21,7 +21,7 @@ Integers = dict[str, int | None]
 
 
 def account(session: Session, sweep: str) -> dict[str, Integers]:
-    """{"reserved", "spent", "wasted"} of a sweep; None where no lease counts the unit."""
+    """{"spent", "reserved", "wasted"} of a sweep; None where no lease counts the unit."""
     return sums_of(session.get(AccountRow, sweep))
 
 
@@ -29,7 +29,7 @@ def sums_of(row: AccountRow | None) -> dict[str, Integers]:
     """See `account`."""
     return {
         side: {unit: getattr(row, f"{side}_{suffix}", None) for unit, (suffix, _) in UNITS.items()}
-        for side in ("reserved", "spent", "wasted")
+        for side in ("spent", "reserved", "wasted")
     }
 
 

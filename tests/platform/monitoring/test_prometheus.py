@@ -225,13 +225,14 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 
 def _seen(watching: Prometheus, running: subprocess.Popen[bytes]) -> float | None:
-    """When the last fold job was scraped, from the driver and from the records."""
+    """When the last fold job was scraped, from the driver and from the records, and what workers tell now and then."""
     assert running.poll() is None, "the driver ended before its time: see driver.log"
     told = (
         watching.values('duchenne_fold_jobs_ended_total{phase="evaluation", outcome="succeeded"}'),
         watching.values('duchenne_sweep_fold_jobs{phase="evaluation", state="succeeded"}'),
     )
-    return time.time() if told == ([2], [2]) else None
+    images = watching.values("duchenne_stream_images_total")
+    return time.time() if told == ([2], [2]) and sum(images) > 0 else None
 
 
 def filled(query: str) -> str:
